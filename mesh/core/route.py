@@ -414,6 +414,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     # on `event`: a number, higher goes first where tasks are queued
     priority: Template | None = None
+    # on `event`: by which people find its workflows
+    search: dict[str, Template] = {}
     # how long an event that a step will wait for is kept before the workflow starts
     keep_events_s: float = 86_400.0
     # a step may act before all that it may read is done: what is not there is null

@@ -37,6 +37,7 @@ from mesh.routes.problems import (
     shown,
 )
 from mesh.routes.reads import Sight, check_readings
+from mesh.routes.searching import search_of
 from mesh.routes.triggers import trigger_of
 from mesh.routes.values import NAME_LENGTH, STEP_NAME
 from mesh.routes.voting import is_voted, voters
@@ -103,6 +104,7 @@ class _RouteCompiler:
         keep_events_s = root.duration("keep_events")
         self.bounds = tasks.Bounds(budget=budget(root), limits=limits(root), is_called="on" not in root.value)
         priority = priority_of(root)
+        search = search_of(root)
         self.requester = root.text_template("requester", "such as ${{ event.data.clerk }}")
         # the steps come last: they reserve, limit and exclude by what the top says
         self.steps = self.parts()
@@ -133,6 +135,7 @@ class _RouteCompiler:
             output=output,
             budget=self.bounds.budget,
             priority=priority,
+            search=dict(search),
             keep_events_s=keep_events_s,
             # where a step may act before others are done, what is not there is null, and not an
             # error

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from mesh.core.route import OnExhausted, OnRepeat
 from mesh.core.schedules import Schedule
+from mesh.core.searching import MOST as MOST_ATTRIBUTES
 from mesh.routes.step_keys import (
     AMOUNT,
     APPROVAL,
@@ -38,10 +39,12 @@ from mesh.routes.values import (
     A_STEP,
     A_TEXT,
     A_TEXT_TEMPLATE,
+    STEP_NAME,
     Choice,
     Expression,
     Key,
     ListTemplate,
+    Name,
     Named,
     Names,
     Number,
@@ -50,6 +53,7 @@ from mesh.routes.values import (
     Table,
     Template,
     Text,
+    Texts,
     Whole,
 )
 
@@ -283,6 +287,12 @@ ROUTE: Final = Table(
             see="ids",
         ),
         "requester": replace(REQUESTER, text=f"{REQUESTER.text} For approvals with `not: requester`."),
+        "search": Key(
+            kind=Texts(name=Name(said="name", pattern=STEP_NAME.pattern), most=MOST_ATTRIBUTES),
+            text="By what people find its workflows: templates on `event`, evaluated once at the start.",
+            example="search: {customer: '${{ event.data.customer }}'}",
+            see="search-attributes",
+        ),
         "on_repeat": Key(
             kind=Choice(options=get_args(OnRepeat)),
             text="What happens at a start whose id belongs to a workflow that has ended.",

@@ -67,7 +67,7 @@ def _check(book: Book, sight: Sight, reading: Reading) -> None:
         _note(book, reading, f"unknown name {root}", _root_hint(sight, str(root)))
     elif root == "event":
         _check_event(book, reading)
-    elif reading.path[0] in ("priority", "requester") or reading.path[2:4] == _LIMIT_KEY:
+    elif reading.path[0] in ("priority", "requester", "search") or reading.path[2:4] == _LIMIT_KEY:
         _note(book, reading, f"{root} can't be read here", "read event alone here, so that it stays what it is")
     elif reading.path[0] in ("on", "key") or reading.path[2:] == _WAIT_KEY:
         _note(book, reading, f"{root} is not there yet when an event is matched", "read event alone here")

@@ -128,6 +128,16 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
     table: Table
 
 
+class Texts(msgspec.Struct, frozen=True, kw_only=True):
+    """A mapping whose names the author chooses, each with a template that is one string.
+
+    `most`: how many names it may have.
+    """
+
+    name: Name
+    most: int
+
+
 class OneOf(msgspec.Struct, frozen=True, kw_only=True):
     """One of several kinds of value."""
 
@@ -152,6 +162,7 @@ Kind = (
     | SchemaDocument
     | Table
     | Named
+    | Texts
     | OneOf
 )
 

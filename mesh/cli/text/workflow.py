@@ -6,7 +6,7 @@ read the state and call it.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from rich.text import Text
 
@@ -16,6 +16,7 @@ from mesh.cli.text.format import ago, clock_time, duration, one_line, printable,
 from mesh.cli.text.items import NAMED
 from mesh.core import ids, voting
 from mesh.core.evolve.budget import unended
+from mesh.core.json_values import text_of
 from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
 from mesh.inspection.wording.phrases import blamed, event_name
 
@@ -40,15 +41,22 @@ def standing(workflow: Workflow) -> Text:
     return status_text(workflow.status, incidents if workflow.status == "running" else 0)
 
 
-def header(workflow: Workflow, now_ms: int) -> Text:
-    """The workflow's id, status, times and origin."""
+def header(workflow: Workflow, now_ms: int, search: Mapping[str, Any] | None = None) -> Text:
+    """The workflow's id, status, search attributes, times and origin."""
     text = Text(printable(workflow.workflow_id), style="bold")
     text.append("  ")
     text.append_text(standing(workflow))
     if workflow.reason:
         text.append(f"  {printable(workflow.reason)}", style="default")
+    if search:
+        text.append(f"\n{one_line(search_text(search))}", style="default")
     origin = f"; {_origin(workflow)}" if workflow.digest else ""
     return text.append(f"\n{_times(workflow, now_ms)}{origin}", style="dim")
+
+
+def search_text(search: Mapping[str, Any]) -> str:
+    """Attributes on one line: `customer=acme, urgent=true`."""
+    return printable(", ".join(f"{name}={text_of(value)}" for name, value in search.items()))
 
 
 def _times(workflow: Workflow, now_ms: int) -> str:

@@ -6,7 +6,7 @@ their own.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import click
 from rich.table import Table
@@ -21,7 +21,7 @@ from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_
 from mesh.cli.text.tables import plain_table
 from mesh.cli.text.timeline import SHOWN_LINES, document, entries_at, in_full, rows
 from mesh.cli.text.timeline import table as timeline_table
-from mesh.cli.text.workflow import header, status_text, waits
+from mesh.cli.text.workflow import header, search_text, status_text, waits
 from mesh.cli.workflows.commands import cancel, fail, retry, skip
 from mesh.cli.workflows.migrate import migrate
 from mesh.codec.state import workflow_document
@@ -31,6 +31,7 @@ from mesh.errors import NotFound
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import IncidentRow, TimelineEntry, WorkflowRow
+from mesh.inspection.read_model.where import Where
 
 STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
 
@@ -41,6 +42,7 @@ class _Filters(TypedDict):
     status: str | None
     route: str | None
     cause: str | None
+    where: str | None
 
 
 @click.group(cls=NounGroup, short_help="List workflows; show, cancel, repair or migrate them.")
@@ -71,6 +73,11 @@ workflow = ShortForm(
 )
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @click.option("--cause", metavar="CAUSE", help="Only those with an incident of this cause (`mesh incidents`).")
+@click.option(
+    "--where",
+    metavar="EXPRESSION",
+    help="Only those for which this holds: an expression as in routes, on search, status, route, step and age.",
+)
 @paged
 @click.option(
     "--built-in", "--all", "built_in", is_flag=True, help="With the mesh's own: schedules, aliases, limiters."
@@ -100,14 +107,27 @@ async def _list(
     async with session.model() as (_, model):
         if given["cause"] is not None:
             given["cause"] = pick_cause(session, model, given["cause"])
-        size = page_size(session, limit)
-        page = queries.workflows(model.db, built_in=built_in, limit=size, after=after, **given)
+        where = None if given["where"] is None else Where(given["where"], session.now_ms())
+        page = queries.workflows(
+            model.db,
+            status=given["status"],
+            route=given["route"],
+            cause=given["cause"],
+            where=where,
+            built_in=built_in,
+            limit=page_size(session, limit),
+            after=after,
+        )
+        if where is not None and where.problem and not page:
+            session.note(f"of some workflows it can't be told whether it holds: {where.problem}")
         named = [row.workflow_id for row in page if row.incidents]
         return page, {name: queries.incidents_of(model.db, name, limit=STEPS_NAMED) for name in named}
 
 
 def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
-    table = plain_table("WORKFLOW", "STATUS", "STARTED", "TOOK", "REASON", whole=["STATUS", "STARTED", "TOOK"])
+    is_searched = any(row.search for row in rows)
+    found = ["SEARCH"] if is_searched else []
+    table = plain_table("WORKFLOW", "STATUS", "STARTED", "TOOK", *found, "REASON", whole=["STATUS", "STARTED", "TOOK"])
     for row in rows:
         status = status_text(row.status, row.incidents)
         taken = duration(row.ended_at_ms - row.started_at_ms) if row.ended_at_ms is not None else ""
@@ -116,6 +136,7 @@ def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
             status,
             ago(row.started_at_ms, now_ms),
             taken,
+            *([Text(one_line(search_text(row.attributes)))] if is_searched else []),
             Text(one_line(row.reason), style="dim"),
         )
     return table
@@ -133,6 +154,7 @@ def _row(row: WorkflowRow, incidents: Sequence[IncidentRow]) -> dict[str, object
         "ended_at": rfc3339_or_none(row.ended_at_ms),
         "reason": row.reason,
         "partition": row.partition,
+        "search": row.attributes,
         "incident_steps": list(map(incident_document, incidents)),
     }
 
@@ -153,18 +175,18 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
     ID may be any part that fits only one. The items of a for-each are one line, with those that
     failed by name.
     """
-    state, entries, limiters = session.run(_show(session, part))
+    state, entries, limiters, search = session.run(_show(session, part))
     if step is not None:
         entries = entries_at(entries, step)
         if not entries:
             raise NotFound(f"nothing has happened yet at {step} of {state.workflow_id}; without --step all is shown")
     if session.as_json:
         shown = [document(entry, payloads=payloads or full, step=step) for entry in entries]
-        session.emit({"workflow": workflow_document(state), "timeline": shown})
+        session.emit({"workflow": workflow_document(state), "search": search, "timeline": shown})
         return
     now_ms = session.now_ms()
     found = rows(entries, now_ms, step=step)
-    session.show(header(state, now_ms), "")
+    session.show(header(state, now_ms, search), "")
     if payloads or full:
         session.show(*in_full(found, limit=None if full else SHOWN_LINES))
     else:
@@ -174,8 +196,10 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
         session.show("", *waiting)
 
 
-async def _show(session: Session, part: str) -> tuple[Workflow, list[TimelineEntry], dict[str, Workflow]]:
-    """The workflow, what happened, and the limiters that its steps are queued at."""
+async def _show(
+    session: Session, part: str
+) -> tuple[Workflow, list[TimelineEntry], dict[str, Workflow], dict[str, Any]]:
+    """The workflow, what happened, the limiters that its steps are queued at, how it is found."""
     async with session.model() as (_, model):
         workflow_id = pick_workflow(session, model, part, changes=False)
         state = queries.workflow_state(model.db, workflow_id)
@@ -183,7 +207,8 @@ async def _show(session: Session, part: str) -> tuple[Workflow, list[TimelineEnt
             raise NotFound(f"workflow {workflow_id} is not in the read model; try again")
         asked = sorted({slots[-1].limit for slots in state.slots.values()})
         limiters = {name: found for name in asked if (found := queries.workflow_state(model.db, name)) is not None}
-        return state, queries.decisions_of(model.db, workflow_id), limiters
+        search = queries.search_attributes(model.db, workflow_id)
+        return state, queries.decisions_of(model.db, workflow_id), limiters, search
 
 
 for _command in (cancel, retry, skip, fail, migrate):

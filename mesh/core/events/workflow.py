@@ -21,6 +21,8 @@ class WorkflowStarted(LogEvent, tag="WorkflowStarted.1", frozen=True, kw_only=Tr
     expires_at_ms: int | None = None  # when the budget's time is over
     caller: Caller | None = None  # the step that called it, where one did
     slice: Slice | None = None  # of the caller's budget; `budget` has it already
+    # by which people find it: the route's `search` on the event; None where it has none
+    search: dict[str, str | int | float | bool] | None = None
 
 
 class StartRepeated(LogEvent, tag="StartRepeated.1", frozen=True, kw_only=True):

@@ -55,6 +55,7 @@ from mesh.inspection.read_model.letters import take_letters
 from mesh.inspection.read_model.open_steps import rows_of
 from mesh.inspection.read_model.routers import take_cards
 from mesh.inspection.read_model.schema import select, select_one
+from mesh.inspection.read_model.search import take_starts
 from mesh.ports import Record
 
 _encode_json: Final = msgspec.json.Encoder().encode
@@ -204,6 +205,7 @@ class Folder:
     def _take_events(self, decision: Decision) -> None:
         workflow_id, at_ms = decision.workflow_id, decision.at_ms
         self._incidents.hear(workflow_id, decision.events)
+        take_starts(self._db, workflow_id, decision.events)
         for event in decision.events:
             match event:
                 case ApprovalRequested():

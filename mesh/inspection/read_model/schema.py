@@ -48,6 +48,8 @@ CREATE TABLE causes (cause TEXT PRIMARY KEY, kind TEXT NOT NULL, route TEXT NOT 
 CREATE TABLE incidents (workflow_id TEXT, step TEXT, cause TEXT NOT NULL, since_ms INTEGER NOT NULL, agent_version TEXT NOT NULL,
     PRIMARY KEY (workflow_id, step)) WITHOUT ROWID;
 CREATE INDEX incidents_by_cause ON incidents (cause, since_ms, workflow_id, step);
+CREATE TABLE search (workflow_id TEXT PRIMARY KEY, attributes TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE search_texts (name TEXT, value TEXT, workflow_id TEXT, PRIMARY KEY (name, value, workflow_id)) WITHOUT ROWID;
 CREATE TABLE decisions (partition INTEGER NOT NULL, log_offset INTEGER NOT NULL, workflow_id TEXT NOT NULL, run_id TEXT NOT NULL,
     at_ms INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (partition, log_offset));
 CREATE INDEX decisions_by_workflow ON decisions (workflow_id, log_offset);

@@ -112,6 +112,14 @@ def _kind(kind: values.Kind) -> Schema:  # noqa: C901, PLR0911, PLR0912 - one ca
                 "propertyNames": {**_kind(kind.name), **(LIMIT_NAME if kind.table.name == "limits" else {})},
                 "additionalProperties": _mapping(kind.table),
             }
+        case values.Texts():
+            return {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": kind.most,
+                "propertyNames": _kind(kind.name),
+                "additionalProperties": {"type": "string", "pattern": r"\S"},
+            }
         case values.OneOf():
             return {"anyOf": [_kind(one) for one in kind.kinds]}
         case _:

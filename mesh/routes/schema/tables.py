@@ -103,6 +103,8 @@ def _said(kind: values.Kind) -> str:  # noqa: C901, PLR0911, PLR0912 - one case 
             return f"[mapping](#{kind.name})"
         case values.Named():
             return "mapping by name" if kind.table is STEP else f"[mapping by name](#{kind.table.name})"
+        case values.Texts():
+            return "templates by name"
         case values.OneOf():
             return join([_said(one) for one in kind.kinds])
         case _:

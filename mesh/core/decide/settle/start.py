@@ -10,6 +10,7 @@ from mesh.core.decide.progress import go_on
 from mesh.core.events import StartRepeated, WorkflowStarted
 from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
 from mesh.core.route import Budget, Route
+from mesh.core.searching import attributes
 from mesh.core.state import Workflow
 from mesh.core.traces import TRACEPARENT
 
@@ -43,6 +44,7 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
             expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
             caller=caller,
             slice=part,
+            search=attributes(draft.route.search, event) if draft.route.search else None,
         )
     )
     go_on(draft, draft.route.steps)

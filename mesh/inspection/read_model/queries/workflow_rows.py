@@ -1,6 +1,6 @@
 """Workflows and their states."""
 
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -10,6 +10,8 @@ from mesh.core.state import Workflow
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.queries.rows import Row, columns_of
 from mesh.inspection.read_model.schema import select, select_one
+from mesh.inspection.read_model.search import attributes_of, read_attributes
+from mesh.inspection.read_model.where import Where
 
 _NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
 _THERE: Final = "NOT (forgotten AND status = 'expected')"
@@ -27,9 +29,17 @@ class WorkflowRow(Row, frozen=True, array_like=True):
     reason: str
     incidents: int
     partition: int
+    search: str | None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The search attributes of its run."""
+        return read_attributes(self.search)
 
 
-_WORKFLOW: Final = columns_of(WorkflowRow)
+_WORKFLOW: Final = columns_of(WorkflowRow).replace(
+    "search", "(SELECT attributes FROM search WHERE search.workflow_id = workflows.workflow_id)"
+)
 
 
 def workflows(
@@ -38,20 +48,24 @@ def workflows(
     status: str | None = None,
     route: str | None = None,
     cause: str | None = None,
+    where: Where | None = None,
     built_in: bool = False,
     limit: int | None = None,
     after: str | None = None,
 ) -> Page[WorkflowRow]:
     """Workflows, the last changed first.
 
-    `status` may also be `incident`: live ones that wait for an operator. `cause`: those
-    with an incident of this cause. `built_in`: with the mesh's own workflows, unless they are
-    forgotten.
+    `status` may also be `incident`: live ones that wait for an operator. `cause`: those with an
+    incident of this cause. `where`: those that it fits. `built_in`: with the mesh's own workflows,
+    unless they are forgotten.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
     filters: dict[str, tuple[str, ...]] = {_THERE: (), own: ()}
     filters |= {} if route is None else {"route = ?": (route,)}
     filters |= {} if cause is None else {"workflow_id IN (SELECT workflow_id FROM incidents WHERE cause = ?)": (cause,)}
+    if where is not None:
+        sql, values = where.condition(db)
+        filters |= {sql: values}
     if status is not None:
         filters |= {"incidents > 0": ()} if status == "incident" else {"status = ?": (status,)}
     listing = Listing(
@@ -85,6 +99,11 @@ def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = 
     there = " AND NOT forgotten" if remembered else ""
     row = select_one(db, f"SELECT state FROM workflows WHERE workflow_id = ?{there}", workflow_id)  # noqa: S608 - constants only
     return decode_workflow(row[0]) if row else None
+
+
+def search_attributes(db: apsw.Connection, workflow_id: str) -> dict[str, Any]:
+    """By what people find it; empty if its route has no `search`."""
+    return attributes_of(db, workflow_id)
 
 
 def count_workflows(db: apsw.Connection) -> dict[str, int]:
