@@ -43,6 +43,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "For operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
         "incidents": Entry("mesh.cli.incidents:incidents", "List what is wrong: incidents, grouped by cause."),
+        "watch": Entry("mesh.cli.watch:watch", "Follow what is decided, line by line."),
         "workflows": Entry(
             "mesh.cli.workflows.show:workflows", "List workflows; show, cancel, repair or migrate them."
         ),

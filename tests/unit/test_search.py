@@ -158,6 +158,8 @@ def call_json(*arguments: str) -> Any:
         ("!has(search.customer)", [3]),
         ('status == "incident"', [1]),
         ('status == "running"', [3, 2, 0]),
+        ('"running" == status && search["customer"] == "acme"', [0]),
+        ('status == "incident" || status == "running"', [1, 3, 2, 0]),
         ('route == "issue-triage" && step == "charge"', [1, 3, 2, 0]),
         ('step == ""', []),
         ('age > duration("24h")', [1, 3, 2, 0]),
@@ -217,8 +219,12 @@ def test_what_an_index_can_tell_is_asked_of_it_first() -> None:
     import apsw  # noqa: PLC0415 - for this alone
 
     def told(text: str) -> tuple[str, ...]:
-        return Where(text, 0).condition(apsw.Connection(":memory:")).values
+        condition = Where(text, 0).condition(apsw.Connection(":memory:"))
+        assert condition.sql.count("?") == len(condition.values)
+        return condition.values
 
     assert told('search.a == "x" && (search.b == 1 && "y" == search.c)') == ("a", "x", "c", "y")
+    assert told('route == "r" && status == "running" && step == "s"') == ("r", "running")
+    assert told('status == "incident" && search["a"] == "x"') == ()
     assert told('search.a == "x" || status == "running"') == ()
     assert told('!(search.a == "x")') == ()

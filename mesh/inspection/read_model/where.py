@@ -73,13 +73,9 @@ class Where:
         """The condition. It calls back, on this connection alone."""
         db.create_scalar_function("mesh_fits", self._fits, 6)
         steps = _STEPS if self._reads_steps else "NULL"
-        told = list(_required(parse(self._text)))
         # first what an index can tell, so that few workflows are looked at
-        found = ["workflow_id IN (SELECT workflow_id FROM search_texts WHERE name = ? AND value = ?)"] * len(told)
-        return Condition(
-            " AND ".join([*found, f"mesh_fits({_COLUMNS}, {_SEARCH}, {steps})"]),
-            tuple(part for pair in told for part in pair),
-        )
+        told = [*_required(parse(self._text)), Condition(f"mesh_fits({_COLUMNS}, {_SEARCH}, {steps})", ())]
+        return Condition(" AND ".join(one.sql for one in told), tuple(value for one in told for value in one.values))
 
     def _fits(self, *row: Any) -> bool:
         workflow_id, route, status, updated_ms, search, steps = row
@@ -101,15 +97,30 @@ class Where:
             return False
 
 
-def _required(node: Node) -> Iterator[tuple[str, str]]:
-    """Attributes that must have a certain text, whatever else holds."""
+def _required(node: Node) -> Iterator[Condition]:
+    """Conditions that must hold, whatever else does."""
     match node:
         case Logic(op="&&", operands=operands):
             for one in operands:
                 yield from _required(one)
-        case Binary(op="==", left=Select(target=Name(name="search"), field=name), right=Constant(value=str() as value)):
-            yield name, value
-        case Binary(op="==", left=Constant(value=str() as value), right=Select(target=Name(name="search"), field=name)):
-            yield name, value
+        case Binary(op="==", left=Constant(value=str() as value), right=known):
+            yield from _known(known, value)
+        case Binary(op="==", left=known, right=Constant(value=str() as value)):
+            yield from _known(known, value)
+        case _:
+            pass
+
+
+def _known(node: Node, value: str) -> Iterator[Condition]:
+    match node:
+        case Select(target=Name(name="search"), field=name):
+            sql = "workflow_id IN (SELECT workflow_id FROM search_texts WHERE name = ? AND value = ?)"
+            yield Condition(sql, (name, value))
+        case Name(name="route"):
+            yield Condition("route = ?", (value,))
+        case Name(name="status") if value == "incident":
+            yield Condition("incidents > 0", ())
+        case Name(name="status"):
+            yield Condition("status = ?", (value,))
         case _:
             pass

@@ -76,6 +76,7 @@ from mesh.inspection.read_model.queries.timeline import (
     decisions_after,
     decisions_citing,
     decisions_of,
+    row_before_last,
 )
 from mesh.inspection.read_model.queries.workflow_rows import (
     WorkflowRow,
@@ -138,6 +139,7 @@ __all__ = [
     "open_steps",
     "overdue_steps",
     "partitions",
+    "row_before_last",
     "running_by_agent",
     "search_attributes",
     "workflow_state",

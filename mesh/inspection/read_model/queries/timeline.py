@@ -8,7 +8,7 @@ import msgspec
 
 from mesh.core.events import Decision
 from mesh.inspection.read_model.queries.rows import Row
-from mesh.inspection.read_model.schema import select
+from mesh.inspection.read_model.schema import select, select_one
 
 _decode_decision: Final = msgspec.json.Decoder(Decision).decode
 
@@ -44,6 +44,21 @@ def decisions_after(db: apsw.Connection, row: int, *, limit: int = 1_000) -> lis
     sql = "SELECT partition, log_offset, run_id, record, rowid FROM decisions WHERE rowid > ? ORDER BY rowid LIMIT ?"
     rows = select(db, sql, row, limit)
     return list(zip((found[4] for found in rows), _timeline([found[:4] for found in rows]), strict=True))
+
+
+def row_before_last(db: apsw.Connection, last: int, *, workflow_id: str | None = None) -> int:
+    """The row number after which `decisions_after` begins with the last decisions.
+
+    `workflow_id`: with the last ones about this workflow.
+    """
+    whose = "" if workflow_id is None else "WHERE workflow_id = ?2"
+    values = (last,) if workflow_id is None else (last, workflow_id)
+    sql = f"SELECT min(rowid) - 1 FROM (SELECT rowid FROM decisions {whose} ORDER BY rowid DESC LIMIT ?1)"  # noqa: S608 - constants only
+    found: int | None = select_one(db, sql, *values)[0]
+    if found is not None:
+        return found
+    newest: int | None = select_one(db, "SELECT max(rowid) FROM decisions")[0]
+    return newest or 0
 
 
 def _timeline(rows: Sequence[Any]) -> list[TimelineEntry]:
