@@ -3,15 +3,24 @@
 Owns the layout; `mesh.inspection.mesh_status` judges.
 """
 
+import asyncio
+import time
+from contextlib import nullcontext
 from itertools import groupby
+from typing import Final, NamedTuple
 
 import click
+import msgspec
+from rich.console import Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.agents import table as agents_table
+from mesh.cli.options import Seconds
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
+from mesh.codec import exact_json
 from mesh.codec.times import rfc3339
 from mesh.inspection.mesh_status import (
     INCIDENTS_SHOWN,
@@ -23,10 +32,12 @@ from mesh.inspection.mesh_status import (
 )
 from mesh.inspection.mesh_status.disk import full_disk
 from mesh.inspection.notices import count_undelivered
-from mesh.inspection.read_model import queries
+from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import CardRow, OpenStep
+from mesh.ports import Broker
 
 DAY_MS = 86_400_000
+EVERY_S: Final = 2.0  # from one look to the next
 DIGEST_SHOWN = 19  # with sha256:
 STYLES = {
     "running": "cyan",
@@ -48,6 +59,14 @@ SAID = {
 }
 
 
+class _Look(NamedTuple):
+    """What one look at the mesh gives: all that `render` shows."""
+
+    found: MeshStatus
+    cards: list[CardRow]
+    undelivered: int
+
+
 @click.command(short_help="Show the mesh on one screen, and why something is stuck.")
 @click.option(
     "--limit",
@@ -56,34 +75,65 @@ SAID = {
     show_default=True,
     help="With --json: how many incidents to name; all are counted.",
 )
+@click.option("--watch", "watches", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--for", "for_s", type=Seconds(), metavar="SECONDS", help="With --watch: end after this time.")
 @mesh_command
-def status(session: Session, *, limit: int) -> None:
+def status(session: Session, *, limit: int, watches: bool, for_s: float | None) -> None:
     """Show the mesh on one screen, and why something is stuck.
 
     It has routers and partitions, what waits, agents and workflows.
     """
-    found, cards, undelivered = session.run(_read(session, limit))
+    session.run(_follow(session, limit, for_s) if watches else _once(session, limit))
+
+
+async def _once(session: Session, limit: int) -> None:
+    async with session.model() as (broker, model):
+        look = await _look(session, broker, model, limit)
     if session.as_json:
-        session.emit(_document(found) | {"notices_undelivered": undelivered})
+        session.emit(_look_document(look))
         return
-    for part in render(found, cards, undelivered):
+    for part in render(*look):
         session.show(part)
 
 
-async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow], int]:
-    async with session.model() as (broker, model):
-        url = session.settings.broker
-        found = await assess_twice(
-            broker,
-            session.topics,
-            model,
-            clock=session.clock,
-            broker_url=url,
-            incidents_shown=limit,
-            hindrance=full_disk(url),
-        )
-        undelivered = await count_undelivered(broker, session.topics, found.at_ms - DAY_MS)
-        return found, queries.cards(model.db), undelivered
+async def _follow(session: Session, limit: int, for_s: float | None) -> None:
+    """Look again and again: on a terminal in place, else below; in JSON a line each."""
+    until = None if for_s is None else time.monotonic() + for_s
+    live = Live(console=session.out, auto_refresh=False) if session.out.is_terminal and not session.as_json else None
+    with live or nullcontext():
+        async with session.model() as (broker, model):
+            while True:
+                look = await _look(session, broker, model, limit)
+                if session.as_json:
+                    click.echo(exact_json.encode(msgspec.to_builtins(_look_document(look))).decode())
+                elif live is not None:
+                    live.update(Group(*render(*look)), refresh=True)
+                else:
+                    session.show(*render(*look), Text())
+                left_s = EVERY_S if until is None else until - time.monotonic()
+                if left_s <= 0:
+                    return
+                await asyncio.sleep(min(EVERY_S, left_s))
+                await model.catch_up()
+
+
+async def _look(session: Session, broker: Broker, model: ReadModel, limit: int) -> _Look:
+    url = session.settings.broker
+    found = await assess_twice(
+        broker,
+        session.topics,
+        model,
+        clock=session.clock,
+        broker_url=url,
+        incidents_shown=limit,
+        hindrance=full_disk(url),
+    )
+    undelivered = await count_undelivered(broker, session.topics, found.at_ms - DAY_MS)
+    return _Look(found, queries.cards(model.db), undelivered)
+
+
+def _look_document(look: _Look) -> dict[str, object]:
+    return _document(look.found) | {"notices_undelivered": look.undelivered}
 
 
 def render(found: MeshStatus, cards: list[CardRow], undelivered: int = 0) -> list[Table | Text]:

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,3 +88,20 @@ def test_what_is_decided_meanwhile_is_shown(folder: Path) -> None:
     answering.join()
     assert "review approved" in lines[-2]
     assert lines[-1].endswith(";  and 3 more")
+
+
+def test_the_status_is_shown_again_until_its_time_is_over(folder: Path) -> None:
+    shown = CliRunner().invoke(mesh, ["status", "--watch", "--for", "0"])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count("broker ") == 1
+    [line] = CliRunner().invoke(mesh, ["status", "--watch", "--for", "0", "--json"]).stdout.splitlines()
+    assert json.loads(line)["dead_letters"] == 1
+
+
+def test_the_status_looks_again_after_a_while(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock that tells when to end is the test's: it goes on by a second at each look."""
+    seconds = iter(range(100))
+    monkeypatch.setattr("mesh.cli.status.EVERY_S", 0.0)
+    monkeypatch.setattr("mesh.cli.status.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    shown = CliRunner().invoke(mesh, ["status", "--watch", "--for", "2", "--json"])
+    assert len(shown.stdout.splitlines()) == 2
