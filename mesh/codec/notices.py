@@ -10,6 +10,7 @@ notifier that starts with an empty folder goes on where the last one was.
 The notifier writes and reads them, and operators read them.
 """
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -83,6 +84,8 @@ def notice_key(notice: Notice) -> str:
     return notice.approval_id or f"digest/{notice.person}"
 
 
+# a turn of the notifier asks several times for each of its approvals
+@lru_cache(maxsize=4_096)
 def notice_partition(key: str) -> int:
     return partition_of_key(key.encode("utf-8", "surrogatepass"), NOTICE_PARTITIONS)
 

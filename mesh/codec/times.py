@@ -32,15 +32,13 @@ def parse_rfc3339(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not an RFC 3339 time, e.g. 2026-11-24T09:00:00Z")
-    day, minute, second, fraction, offset = match.groups()
-    leap = second == "60"  # RFC 3339 allows a leap second; datetime does not know it
-    whole = f"{day}T{minute}:{'59' if leap else second}{offset.upper()}"
+    leap = match[3] == "60"  # RFC 3339 allows a leap second; datetime does not know it
+    whole = f"{text[:17]}59{text[19:]}" if leap else text
     try:
-        since = datetime.fromisoformat(whole) - _EPOCH
+        since = datetime.fromisoformat(whole.upper()) - _EPOCH
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a time: {error}") from error
-    ms = (since.days * 86_400 + since.seconds + leap) * 1000
-    return ms + int((fraction or ".0")[1:4].ljust(3, "0"))
+    return (since.days * 86_400 + since.seconds + leap) * 1000 + since.microseconds // 1000
 
 
 def is_rfc3339(text: str) -> bool:

@@ -1,12 +1,12 @@
-"""The notifier's file: what was told, what is still to be sent, and when to look at which approval.
+"""The notifier's file: what was told, and what is still to be sent.
 
-Owns the tables. The file is a cache of `mesh.approvals.notices` and may be deleted at any time:
-then the topic is read again. What is kept on disk need not fit into memory, however many approvals
-are open.
+Owns the tables, but for those of `mesh.notifier.looks`. The file is a cache of
+`mesh.approvals.notices` and may be deleted at any time: then the topic is read again. What is kept
+on disk need not fit into memory, however many approvals are open.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -18,9 +18,10 @@ from mesh.adapters.sqlite_files import make_private
 from mesh.codec.channels import ChannelKind
 from mesh.codec.notices import Notice, notice_key, notice_partition
 from mesh.inspection.read_model.schema import delete_file, select, select_one, transaction
+from mesh.notifier.looks import LOOK_TABLES, Looks
 
 KEPT_MS: Final = 90 * 86_400_000  # as long as the topic keeps a notice
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MOST_OVERDUE: Final = 10_000  # at one look; the rest is found at the next
 _TABLES: Final = """
 CREATE TABLE positions (partition INTEGER PRIMARY KEY, next_offset INTEGER NOT NULL, last_digest BLOB NOT NULL);
@@ -30,8 +31,27 @@ CREATE TABLE notices (number INTEGER PRIMARY KEY, id TEXT NOT NULL, channel TEXT
 CREATE INDEX notices_by_key ON notices (key, number);
 CREATE INDEX notices_by_age ON notices (at_ms);
 CREATE INDEX notices_due ON notices (person, channel, attempts, number) WHERE status = 'due';
-CREATE TABLE looks (approval_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX looks_by_time ON looks (at_ms);
+CREATE INDEX notices_by_lane ON notices (partition, person, channel, next_ms) WHERE status = 'due';
+"""
+# a notice is never due again once something has become of it, however late it is read
+_PUT: Final = (
+    "INSERT INTO notices (id, channel, key, partition, person, status, at_ms, attempts, next_ms, body) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT (id, channel) DO UPDATE "
+    "SET status = excluded.status, body = excluded.body "
+    "WHERE excluded.status <> 'due' AND excluded.body <> body"
+)
+# the lanes of a partition, each found by one step in the index
+_LANES: Final = """
+WITH RECURSIVE lanes (person, channel) AS (
+    SELECT * FROM (SELECT person, channel FROM notices WHERE status = 'due' AND partition = ?1
+        ORDER BY person, channel LIMIT 1)
+    UNION ALL
+    SELECT later.person, later.channel FROM lanes, notices AS later WHERE later.number = (
+        SELECT number FROM notices AS next WHERE next.status = 'due' AND next.partition = ?1
+            AND (next.person, next.channel) > (lanes.person, lanes.channel)
+        ORDER BY next.person, next.channel LIMIT 1))
+SELECT person, channel FROM lanes WHERE (SELECT min(next_ms) FROM notices AS one WHERE one.status = 'due'
+    AND one.partition = ?1 AND one.person = lanes.person AND one.channel = lanes.channel) <= ?2
 """
 _decode = msgspec.json.Decoder(Notice).decode
 _encode = msgspec.json.Encoder().encode
@@ -56,6 +76,7 @@ class NoticeFile:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        self.looks = Looks(db)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -74,6 +95,7 @@ class NoticeFile:
         """Forget what was read, because the topic is another one."""
         with transaction(self._db):
             self._db.execute("DELETE FROM positions; DELETE FROM notices")
+            self.looks.forget()
 
     # What the topic says --------------------------------------------------------------------------
 
@@ -81,91 +103,47 @@ class NoticeFile:
         rows = select(self._db, "SELECT partition, next_offset, last_digest FROM positions")
         return {partition: Position(offset, digest) for partition, offset, digest in rows}
 
-    def take(self, partition: int, position: Position, notices: Iterable[Notice], now_ms: int) -> None:
-        """Write what a partition's next records say."""
+    def take(self, partition: int, position: Position, notices: Iterable[Notice], to_look_at: Iterable[str]) -> None:
+        """Write what a partition's next records say, and what to look at because of it."""
         with transaction(self._db):
-            for notice in notices:
-                self._put(notice)
-                if notice.status == "sent" and notice.approval_id:
-                    self._look(notice.approval_id, now_ms)
+            self._put(notices)
+            self.looks.put(to_look_at, 0)
             self._db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", (partition, *position))
 
     def settle(self, notices: Iterable[Notice]) -> None:
         """Write what became of notices, once the topic has it."""
         with transaction(self._db):
-            for notice in notices:
-                self._put(notice)
+            self._put(notices)
 
-    def _put(self, notice: Notice) -> None:
-        key = notice_key(notice)
-        # a notice is never due again once something has become of it, however late it is read
-        self._db.execute(
-            "INSERT INTO notices (id, channel, key, partition, person, status, at_ms, attempts, next_ms, body) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT (id, channel) DO UPDATE "
-            "SET status = excluded.status, body = excluded.body WHERE excluded.status <> 'due'",
-            (
-                notice.id,
-                notice.channel,
-                key,
-                notice_partition(key),
-                notice.person,
-                notice.status,
-                notice.at_ms,
-                _encode(notice),
-            ),
-        )
+    def _put(self, notices: Iterable[Notice]) -> None:
+        self._db.executemany(_PUT, map(_row, notices))
 
     def forget_before(self, at_ms: int) -> None:
         self._db.execute("DELETE FROM notices WHERE at_ms < ? AND status <> 'due'", (at_ms,))
 
-    def told(self, key: str) -> list[Notice]:
-        """All notices of an approval, the first at the top."""
-        return [
-            _decode(body) for (body,) in select(self._db, "SELECT body FROM notices WHERE key = ? ORDER BY number", key)
-        ]
+    def told(self, keys: Sequence[str]) -> dict[str, list[Notice]]:
+        """All notices of each of these approvals, the first at the top."""
+        found: dict[str, list[Notice]] = {key: [] for key in keys}
+        sql = "SELECT key, body FROM notices WHERE key IN (SELECT value FROM json_each(?)) ORDER BY number"
+        for key, body in select(self._db, sql, json.dumps(keys)):
+            found[key].append(_decode(body))
+        return found
+
+    def told_keys(self) -> Iterator[str]:
+        """All approvals of which something was told."""
+        for (key,) in self._db.execute("SELECT DISTINCT key FROM notices ORDER BY key"):
+            if not key.startswith("digest/"):
+                yield key
 
     def has(self, notice_id: str) -> bool:
         return select_one(self._db, "SELECT 1 FROM notices WHERE id = ? LIMIT 1", notice_id) is not None
-
-    # When to look at what -------------------------------------------------------------------------
-
-    def look_at(self, approval_ids: Iterable[str], at_ms: int) -> None:
-        """Have these approvals looked at, then or sooner."""
-        with transaction(self._db):
-            for approval_id in approval_ids:
-                self._look(approval_id, at_ms)
-
-    def _look(self, approval_id: str, at_ms: int) -> None:
-        sql = "INSERT INTO looks VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at_ms = min(at_ms, ?2)"
-        self._db.execute(sql, (approval_id, at_ms))
-
-    def look_at_told(self, at_ms: int) -> None:
-        """Have all approvals looked at of which something was told."""
-        sql = "INSERT INTO looks SELECT DISTINCT key, ?1 FROM notices WHERE key NOT LIKE 'digest/%' ON CONFLICT DO UPDATE SET at_ms = ?1"
-        self._db.execute(sql, (at_ms,))
-
-    def looked(self, looks: Iterable[tuple[str, int | None]]) -> None:
-        """Write when to look at these approvals again; None: only if something changes."""
-        with transaction(self._db):
-            for approval_id, next_ms in looks:
-                if next_ms is None:
-                    self._db.execute("DELETE FROM looks WHERE approval_id = ?", (approval_id,))
-                else:
-                    self._db.execute("UPDATE looks SET at_ms = ? WHERE approval_id = ?", (next_ms, approval_id))
-
-    def to_look_at(self, now_ms: int, limit: int) -> list[str]:
-        sql = "SELECT approval_id FROM looks WHERE at_ms <= ? ORDER BY at_ms LIMIT ?"
-        return [approval_id for (approval_id,) in select(self._db, sql, now_ms, limit)]
 
     # Lanes ----------------------------------------------------------------------------------------
 
     def lanes(self, partitions: Collection[int], now_ms: int) -> list[tuple[str, ChannelKind]]:
         """The addresses for which something is due now, each as its person and kind."""
-        sql = (
-            "SELECT DISTINCT person, channel FROM notices WHERE status = 'due' AND next_ms <= ? "
-            "AND partition IN (SELECT value FROM json_each(?))"
-        )
-        return [(person, kind) for person, kind in select(self._db, sql, now_ms, json.dumps(sorted(partitions)))]
+        found = [lane for partition in partitions for lane in select(self._db, _LANES, partition, now_ms)]
+        return [(person, kind) for person, kind in dict.fromkeys(found)]
 
     def due(self, person: str, kind: ChannelKind, partitions: Collection[int], now_ms: int, limit: int) -> list[Due]:
         """What is due at one address. What was tried least goes first, so it is held by nothing."""
@@ -202,6 +180,12 @@ class NoticeFile:
         self._db.execute(sql, (until_ms, person, kind))
 
 
+def _row(notice: Notice) -> tuple[str | int | bytes, ...]:
+    key = notice_key(notice)
+    own = (notice.id, notice.channel, key, notice_partition(key), notice.person, notice.status, notice.at_ms)
+    return (*own, _encode(notice))
+
+
 def record_digest(key: bytes | None, value: bytes | None, timestamp_ms: int) -> bytes:
     """By which the file recognises a record."""
     return sha256(b"%d/%b/%b" % (timestamp_ms, key or b"", value or b"")).digest()
@@ -218,7 +202,7 @@ def _opened(path: Path) -> apsw.Connection:
             with transaction(db):
                 for (name,) in select(db, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
                     db.execute(f'DROP TABLE "{name}"')
-                db.execute(_TABLES)
+                db.execute(_TABLES + LOOK_TABLES)
                 db.pragma("user_version", _VERSION)
     except BaseException:
         db.close()

@@ -67,9 +67,13 @@ def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: s
         title, text = _title(one), _text(one, shown.get(one.approval_id, Shown()), console)
     else:
         title = f"{len(notices):,} approvals: {_plain(notices[0].question, 60)}, and others"
-        lines = [f"{_title(one)}{_until(one.deadline_at)}\n    {_where(one.approval_id, console)}" for one in notices]
-        rest = [f"... and {len(lines) - LISTED:,} more: mesh approvals --mine"] if len(lines) > LISTED else []
-        text = "\n".join([*lines[:LISTED], *rest])
+        lines = [
+            f"{_title(one)}{_until(one.deadline_at)}\n    {_where(one.approval_id, console)}"
+            for one in notices[:LISTED]
+        ]
+        left = len(notices) - len(lines)
+        rest = [f"... and {left:,} more: mesh approvals --mine"] if left else []
+        text = "\n".join([*lines, *rest])
     first = notices[0]
     body = {"type": f"mesh.approval.{first.what}", "timestamp": first.at, "data": _data(first, shown, console)}
     return Message(first.id, body, title, text)

@@ -16,7 +16,8 @@ was silent for too long; the ids are the same then.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ from mesh.codec.times import rfc3339
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, UnknownFormat
 from mesh.inspection.inbox import Filters, Inbox, Mine, page_of
-from mesh.inspection.read_model.schema import select, select_one
+from mesh.inspection.read_model.schema import select_one
 from mesh.notifier.closings import closings
 from mesh.notifier.config import NotifierConfig
 from mesh.notifier.couriers import Courier
@@ -39,7 +40,7 @@ from mesh.notifier.lanes import Content, Lanes, Sorted
 from mesh.notifier.messages import LISTED, Shown, Waits, of_digest, of_notices
 from mesh.notifier.plan import Closing, plan, plan_close, to_close, why_not_wanted
 from mesh.notifier.topic import RETRY_S, NoticeTopic
-from mesh.notifier.waiting import Directory, Reachable, Waiting, waiting_of
+from mesh.notifier.waiting import Directory, Reachable, Waiting, gone_among, naming, waiting_among
 from mesh.ports import Broker, Clock, Committed, Subscription, TopicPartition
 from mesh.services.channels import ChannelReader
 from mesh.services.people import PeopleReader
@@ -53,7 +54,7 @@ TOLD_LATE_MS: Final = 86_400_000
 _RECEIPT_WAIT_MS: Final = 10_000
 _RECEIPT_AGAIN_MS: Final = 1_000
 _REFUSED_AGAIN_MS: Final = 60_000
-_PORTION: Final = 200  # approvals that one turn looks at
+_PORTION: Final = 1_000  # approvals that one turn looks at
 _LAND_S: Final = 5.0  # at a hand-over, for what is on its way
 _MANY: Final = 1_000
 
@@ -83,7 +84,7 @@ class Notifier:
         self._clock = clock
         self._on_ready = on_ready
         self._file = NoticeFile.open(folder / "notices.sqlite")
-        self._topic = NoticeTopic(broker, topics, self._file, clock)
+        self._topic = NoticeTopic(broker, topics, self._file, clock, lambda sent: gone_among(self._inbox.db, sent))
         self._inbox = Inbox(
             broker, topics, folder / "open.sqlite", now_ms=clock.now_ms, on_unkept=_tell_unkept, on_taken=self._taken
         )
@@ -94,7 +95,6 @@ class Notifier:
         self._refreshed_s: float | None = None
         self._next_digests: dict[str, int] = {}
         self._owned: frozenset[int] = frozenset()
-        self._is_all_due = False
         self._turning = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._lanes = Lanes(
@@ -124,8 +124,14 @@ class Notifier:
         _log.info("notifier_stopped", instance=self._config.instance)
 
     async def _start(self) -> None:
-        for part in (self._people.start, self._channels.start, self._topic.start, self._inbox.catch_up):
+        for part in (self._people.start, self._channels.start, self._topic.start):
             await self._until_available(part)
+        is_other = self._file.looks.inbox_mark() != self._inbox.mark()
+        await self._until_available(self._inbox.catch_up)
+        # only now, since it asks what is open
+        await self._until_available(self._topic.catch_up)
+        if is_other:
+            self._look_at_all()
 
     async def _until_available(self, begin: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -182,7 +188,6 @@ class Notifier:
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._owned |= {partition for _, partition in partitions}
-        self._is_all_due = True
         _log.info("partitions_assigned", partitions=sorted(p for _, p in partitions))
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -220,25 +225,25 @@ class Notifier:
         await self._inbox.catch_up()
         await self._topic.catch_up()
         await self._refresh_people()
-        if self._is_all_due:
-            self._is_all_due = False
-            self._look_at_all()
         now_ms = self._clock.now_ms()
-        ids = self._file.to_look_at(now_ms, _PORTION)
+        ids = self._file.looks.due(self._owned, now_ms, _PORTION)
         notices, looks = await self._look(ids, now_ms)
         notices += self._digests(now_ms)
         refused = await self._topic.write(notices) if notices else []
-        self._file.looked(looks)
         # perhaps a right is missing that an operator gives back
-        self._file.look_at({one.approval_id for one in refused if one.approval_id}, now_ms + _REFUSED_AGAIN_MS)
+        again = [(one.approval_id, now_ms + _REFUSED_AGAIN_MS) for one in refused if one.approval_id]
+        self._file.looks.looked([*looks, *again])
         return bool(ids or notices)
 
     def _taken(self, approval_ids: Collection[str]) -> None:
-        self._file.look_at(approval_ids, 0)
+        self._file.looks.add_read(approval_ids, self._inbox.mark())
 
     def _look_at_all(self) -> None:
-        self._file.look_at((row[0] for row in select(self._inbox.db, "SELECT approval_id FROM approvals")), 0)
-        self._file.look_at_told(0)
+        """Have looked at what is open, and at what was told and is not open any more."""
+        looks, db = self._file.looks, self._inbox.db
+        for told in _portions(self._file.told_keys()):
+            looks.add(gone_among(db, told), 0)
+        looks.add_read((row[0] for row in db.execute("SELECT approval_id FROM approvals")), self._inbox.mark())
 
     async def _refresh_people(self) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -265,7 +270,15 @@ class Notifier:
                 self._lanes.resume(person)
         self._directory, self._directory_is_of = directory, now_of
         self._next_digests = {}
-        self._is_all_due = True
+        self._look_for_changed(directory)
+
+    def _look_for_changed(self, directory: Directory) -> None:
+        """Have looked at what may wait for people who are others than they were."""
+        looks, reachable = self._file.looks, directory.reachable
+        before, now = looks.people(), {person: reach.mark for person, reach in reachable.items()}
+        if before != now:
+            changed = [reach for person, reach in reachable.items() if before.get(person) != now[person]]
+            looks.add_of_people(naming(self._inbox.db, changed), now)
 
     # Planning -------------------------------------------------------------------------------------
 
@@ -274,15 +287,14 @@ class Notifier:
         notices: list[Notice] = []
         looks: list[tuple[str, int | None]] = []
         closed: dict[str, int] = {}
+        open_now, told = waiting_among(self._inbox.db, ids), self._file.told(ids)
         for approval_id in ids:
             next_ms = None
-            if notice_partition(approval_id) in self._owned:
-                waiting, told = waiting_of(self._inbox.db, approval_id), self._file.told(approval_id)
-                if waiting is not None:
-                    due, next_ms = plan(waiting, told, self._directory, now_ms)
-                    notices += due
-                elif to_close(told) and (at_ms := self._closed_at_ms(approval_id)) > now_ms - TOLD_LATE_MS:
-                    closed[approval_id] = at_ms
+            if (waiting := open_now.get(approval_id)) is not None:
+                due, next_ms = plan(waiting, told[approval_id], self._directory, now_ms)
+                notices += due
+            elif to_close(told[approval_id]) and (at_ms := self._closed_at_ms(approval_id)) > now_ms - TOLD_LATE_MS:
+                closed[approval_id] = at_ms
             looks.append((approval_id, next_ms))
         return await self._with_closes(closed, notices, looks, now_ms)
 
@@ -294,14 +306,13 @@ class Notifier:
         now_ms: int,
     ) -> tuple[list[Notice], list[tuple[str, int | None]]]:
         known = await closings(self._broker, self._topics, closed) if closed else {}
-        again: dict[str, int] = {}
+        again, told = dict[str, int](), self._file.told(list(closed))
         for approval_id, at_ms in closed.items():
             # the receipt lands beside the tombstone, and perhaps after it
             if approval_id not in known and now_ms < at_ms + _RECEIPT_WAIT_MS:
                 again[approval_id] = now_ms + _RECEIPT_AGAIN_MS
                 continue
-            told = self._file.told(approval_id)
-            notices += plan_close(told, self._directory, known.get(approval_id, Closing()), now_ms)
+            notices += plan_close(told[approval_id], self._directory, known.get(approval_id, Closing()), now_ms)
         return notices, [(one, again.get(one, next_ms)) for one, next_ms in looks]
 
     def _closed_at_ms(self, approval_id: str) -> int:
@@ -341,10 +352,11 @@ class Notifier:
         wanted: list[Notice] = []
         dropped: list[Notice] = []
         shown: dict[str, Shown] = {}
+        open_now = waiting_among(self._inbox.db, [one.approval_id for one in notices])
         for one in notices:
             if one.what == "digest":
                 continue
-            waiting = waiting_of(self._inbox.db, one.approval_id)
+            waiting = open_now.get(one.approval_id)
             why = why_not_wanted(one, waiting, reach, now_ms)
             if why:
                 dropped.append(replace(one, status="dropped", reason=why))
@@ -390,3 +402,8 @@ class Notifier:
 
 def _tell_unkept(why: str) -> None:
     _log.warning("inbox_unkept", why=why, effect="what is open is kept in memory")
+
+
+def _portions(keys: Iterator[str]) -> Iterator[list[str]]:
+    while some := list(islice(keys, _MANY)):
+        yield some

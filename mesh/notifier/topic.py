@@ -4,7 +4,7 @@ Owns how the file follows the topic, and that what is written is there before an
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -23,16 +23,26 @@ _log = structlog.get_logger()
 
 
 class NoticeTopic:
-    def __init__(self, broker: Broker, topics: Topics, file: NoticeFile, clock: Clock) -> None:
+    """`to_look_at`: says which of the approvals of which something was sent are to be looked at."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        file: NoticeFile,
+        clock: Clock,
+        to_look_at: Callable[[Collection[str]], Collection[str]],
+    ) -> None:
         self._broker = broker
         self._topics = topics
         self._file = file
         self._clock = clock
+        self._to_look_at = to_look_at
         self._reader: Reader | None = None
         self._partitions: list[TopicPartition] = []
 
     async def start(self) -> None:
-        """Read all that the file does not have. Raises `BrokerUnavailable`, and `TopicMissing`."""
+        """Find out where to read on. Raises `BrokerUnavailable`, and `TopicMissing`."""
         info = (await self._broker.topics()).get(self._topics.notices)
         if info is None:
             raise TopicMissing(f"topic {self._topics.notices} is not there: run `mesh topics apply`")
@@ -41,7 +51,6 @@ class NoticeTopic:
         if not await self._is_same():
             self._file.clear()
         self._assign()
-        await self.catch_up()
         self._file.forget_before(self._clock.now_ms() - KEPT_MS)
 
     def _assign(self) -> None:
@@ -91,7 +100,8 @@ class NoticeTopic:
             except MalformedRecord as error:
                 _log.warning("notice_unreadable", error=str(error))
         position = Position(records[-1].offset + 1, _digest(records[-1]))
-        self._file.take(partition, position, notices, self._clock.now_ms())
+        sent = dict.fromkeys(one.approval_id for one in notices if one.status == "sent" and one.approval_id)
+        self._file.take(partition, position, notices, self._to_look_at(list(sent)))
 
     async def write(self, notices: Sequence[Notice]) -> list[Notice]:
         """Send these, as often as it takes. Returns those that the broker refuses."""

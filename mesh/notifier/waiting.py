@@ -3,7 +3,9 @@
 Owns who may be told. The rules of who may answer are `mesh.core.approvals`'.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import apsw
@@ -13,7 +15,7 @@ from mesh.codec.channels import Channel, ChannelKind, DailyTime, daily_time
 from mesh.codec.open_approvals import IndexedRequest, OpenStanding, decode_indexed_request, decode_open_standing
 from mesh.codec.times import parse_rfc3339
 from mesh.core.approvals import Change, Terms
-from mesh.core.open_approvals import REQUEST, STANDING
+from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
 from mesh.core.people import People, person_of
 from mesh.core.voting import Body, may_vote, named_people, named_roles, why_excluded
 from mesh.errors import MalformedRecord
@@ -28,20 +30,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     asked_at: str  # RFC 3339, as the records have it
     deadline_at: str | None
+    asked_at_ms: int
+    deadline_at_ms: int | None
     terms: Terms | None = None
     edition: int = 1
     voters: frozenset[str] = frozenset()  # whose votes are in force, as `person_of` has them
     editors: frozenset[str] = frozenset()
     reset: frozenset[str] = frozenset()  # whose votes an edit has reset
     changes: tuple[Change, ...] = ()
-
-    @property
-    def asked_at_ms(self) -> int:
-        return parse_rfc3339(self.asked_at) if self.asked_at else 0
-
-    @property
-    def deadline_at_ms(self) -> int | None:
-        return None if self.deadline_at is None else parse_rfc3339(self.deadline_at)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -75,6 +71,12 @@ class Reachable(NamedTuple):
     def kinds(self) -> list[ChannelKind]:
         return [kind for kind, _ in self.channel.addresses()]
 
+    @property
+    def mark(self) -> str:
+        """All of it in short: with another one, what waits for the person is looked at again."""
+        said = (self.person, sorted(self.body.roles), sorted(self.body.names), self.kinds, self.channel.digest)
+        return sha256(repr(said).encode()).hexdigest()
+
 
 class Directory:
     """All people with an address, by the ways in which an approval names people."""
@@ -105,36 +107,44 @@ class Directory:
         yield from found.values()
 
 
-def waiting_of(db: apsw.Connection, approval_id: str) -> Waiting | None:
-    """The approval in the inbox's file; None: it is not open, or can't be read here."""
-    sql = "SELECT part, value FROM parts WHERE approval_id = ? AND part IN (?, ?) AND value IS NOT NULL"
-    parts: dict[str, bytes] = dict(select(db, sql, approval_id, REQUEST, STANDING))
-    if REQUEST not in parts:
-        return None
+def waiting_among(db: apsw.Connection, approval_ids: Sequence[str]) -> dict[str, Waiting]:
+    """Those of these approvals that are open in the inbox's file, and can be read here."""
+    sql = (
+        "SELECT approval_id, part, value FROM parts WHERE approval_id IN (SELECT value FROM json_each(?)) "
+        "AND part <> ? AND value IS NOT NULL"
+    )
+    parts: dict[str, dict[str, bytes]] = {}
+    for approval_id, part, value in select(db, sql, json.dumps(approval_ids), PAYLOAD):
+        parts.setdefault(approval_id, {})[part] = value
+    found = ((approval_id, _waiting_in(some)) for approval_id, some in parts.items() if REQUEST in some)
+    return {approval_id: one for approval_id, one in found if one is not None}
+
+
+def _waiting_in(parts: Mapping[str, bytes]) -> Waiting | None:
     try:
         request = decode_indexed_request(parts[REQUEST])
         standing = decode_open_standing(parts[STANDING]) if STANDING in parts else None
-        found = _waiting(request, standing)
-        _ = found.asked_at_ms, found.deadline_at_ms
+        return _waiting(request, standing)
     except (MalformedRecord, ValueError):
         return None
-    return found
 
 
 def _waiting(request: IndexedRequest, standing: OpenStanding | None) -> Waiting:
+    deadline_at = request.deadline_at if standing is None else standing.deadline_at
     found = Waiting(
         approval_id=request.approval_id,
         question=request.question,
         role=request.role,
         asked_at=request.asked_at,
-        deadline_at=request.deadline_at,
+        deadline_at=deadline_at,
+        asked_at_ms=parse_rfc3339(request.asked_at) if request.asked_at else 0,
+        deadline_at_ms=None if deadline_at is None else parse_rfc3339(deadline_at),
         terms=request.terms,
     )
     if standing is None:
         return found
     return msgspec.structs.replace(
         found,
-        deadline_at=standing.deadline_at,
         edition=standing.edition,
         voters=frozenset(person_of(vote.by) for vote in standing.votes),
         editors=frozenset(map(person_of, standing.editors)),
@@ -149,3 +159,27 @@ def _changes(standing: OpenStanding) -> tuple[Change, ...]:
         for one in standing.besides
     ]
     return tuple(changes)
+
+
+def gone_among(db: apsw.Connection, approval_ids: Collection[str]) -> list[str]:
+    """Those of these approvals that are not open in the inbox's file."""
+    sql = (
+        "SELECT approval_id FROM parts WHERE approval_id IN (SELECT value FROM json_each(?)) "
+        "AND part = ? AND value IS NOT NULL"
+    )
+    found = {row[0] for row in select(db, sql, json.dumps(list(approval_ids)), REQUEST)}
+    return [one for one in approval_ids if one not in found]
+
+
+def naming(db: apsw.Connection, reachable: Iterable[Reachable]) -> Iterator[str]:
+    """The open approvals that may concern one of these people, some perhaps twice."""
+    people = list(reachable)
+    roles = json.dumps(sorted({role for one in people for role in one.body.roles}))
+    names = json.dumps(sorted({name for one in people for name in (one.body.name, *one.body.names)}))
+    among = "SELECT approval_id FROM entitled WHERE kind = ? AND name IN (SELECT value FROM json_each(?))"
+    for kind, some in (("role", roles), ("person", names)):
+        yield from (row[0] for row in db.execute(among, (kind, some)))
+    if people:
+        # a note may be a question to anybody
+        sql = "SELECT DISTINCT approval_id FROM parts WHERE part GLOB 'note/*' AND value IS NOT NULL"
+        yield from (row[0] for row in db.execute(sql))

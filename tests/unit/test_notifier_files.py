@@ -7,6 +7,7 @@ import pytest
 from notified_mesh import TOPICS, NotifiedMesh, begin, play
 
 from mesh.codec.channels import Channel
+from mesh.codec.notices import NOTICE_PARTITIONS
 from mesh.errors import TopicMissing
 from mesh.notifier.closings import closings
 from mesh.notifier.couriers import Undelivered
@@ -146,10 +147,11 @@ def test_new_addresses_are_tried_at_once(tmp_path: Path) -> None:
 
 def test_an_approval_is_looked_at_at_the_sooner_of_two_times(tmp_path: Path) -> None:
     file = NoticeFile.open(tmp_path / "n.sqlite")
-    assert file.to_look_at(1, 10) == []
-    file.look_at(["a"], 5)
-    file.look_at(["a"], 9)
-    assert (file.to_look_at(4, 10), file.to_look_at(5, 10)) == ([], ["a"])
-    file.looked([("a", 7)])
-    assert (file.to_look_at(6, 10), file.to_look_at(7, 10)) == ([], ["a"])
+    looks, everywhere = file.looks, range(NOTICE_PARTITIONS)
+    assert looks.due(everywhere, 1, 10) == []
+    looks.add(["a"], 5)
+    looks.add(["a"], 9)
+    assert (looks.due(everywhere, 4, 10), looks.due(everywhere, 5, 10)) == ([], ["a"])
+    looks.looked([("a", 7)])
+    assert (looks.due(everywhere, 6, 10), looks.due(everywhere, 7, 10)) == ([], ["a"])
     file.close()

@@ -27,6 +27,7 @@ from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
 
 OLDEST_MS: Final = 6 * 86_400_000
+_FRESH_MS: Final = 60_000  # as long as nothing is new, the file is told so rarely
 _KEPT_MS: Final = 7 * 86_400_000  # a tombstone, in the file as on the broker
 
 
@@ -61,6 +62,10 @@ class Inbox:
         self._on_unkept = on_unkept
         self._on_taken = on_taken
         self.db: apsw.Connection = open_cache(path, on_unkept)
+        # how far this process has read: what it has seen itself, it need not look at again
+        self._seen: dict[TopicPartition, int] = {}
+        self._left: dict[TopicPartition, tuple[int, bytes]] = {}  # how it left the positions in the file
+        self._fresh_ms = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,31 +87,46 @@ class Inbox:
             # a cache: all of it can be read from the broker again
             self.db.close()
             delete_file(self._path)
-            self.db = open_cache(self._path, self._on_unkept)
+            self.db, self._seen = open_cache(self._path, self._on_unkept), {}
             await self._catch_up()
         except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError) as error:
             self._on_unkept(str(error))
             # a file that can't be written must not keep a person from answering
             self.db.close()
-            self.db = open_in_memory(self._path)
+            self.db, self._seen = open_in_memory(self._path), {}
             await self._catch_up()
 
     async def _catch_up(self) -> None:
         now_ms = self._now_ms()
         if now_ms - caught_up_at_ms(self.db) > OLDEST_MS:
-            make_tables(self.db)
+            self._begin_again()
+        if self._positions() != self._left:
+            # another process has written to the file
+            self._seen = {}
         ends = await self._broker.end_offsets(await self._partitions())
-        positions = self._positions()
+        if ends == self._seen:
+            self._keep_fresh(now_ms, _FRESH_MS)
+            return
         # the file is ahead of the broker, so it was read from another one
-        if any(positions.get(at, (0, b""))[0] > end for at, end in ends.items()):
-            make_tables(self.db)
-            positions = {}
-        if not await self._read(ends, positions):
-            make_tables(self.db)
-            await self._read(ends, {})
+        if any(offset > ends.get(at, 0) for at, (offset, _) in self._positions().items()):
+            self._begin_again()
+        if not await self._read(ends):
+            self._begin_again()
+            await self._read(ends)
+        self._seen, self._left = dict(ends), self._positions()
+        self._keep_fresh(now_ms)
+
+    def _begin_again(self) -> None:
+        make_tables(self.db)
+        self._seen = {}
+
+    def _keep_fresh(self, now_ms: int, after_ms: int = 0) -> None:
+        if now_ms - self._fresh_ms < after_ms:
+            return
         with transaction(self.db):
             self.db.execute("DELETE FROM parts WHERE value IS NULL AND at_ms < ?", (now_ms - _KEPT_MS,))
             self.db.execute("UPDATE freshness SET caught_up_at_ms = ?", (now_ms,))
+        self._fresh_ms = now_ms
 
     async def _partitions(self) -> list[TopicPartition]:
         info = (await self._broker.topics()).get(self._topic)
@@ -117,16 +137,19 @@ class Inbox:
             )
         return [TopicPartition(self._topic, number) for number in range(info.partitions)]
 
+    def mark(self) -> str:
+        """How far the file has read, as one text."""
+        rows = select(self.db, "SELECT partition, next_offset, last_digest FROM positions ORDER BY partition")
+        return " ".join(f"{partition}:{offset}:{digest.hex()}" for partition, offset, digest in rows)
+
     def _positions(self) -> dict[TopicPartition, tuple[int, bytes]]:
         rows = select(self.db, "SELECT partition, next_offset, last_digest FROM positions")
         return {TopicPartition(self._topic, partition): (offset, last) for partition, offset, last in rows}
 
-    async def _read(
-        self, ends: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, tuple[int, bytes]]
-    ) -> bool:
+    async def _read(self, ends: Mapping[TopicPartition, int]) -> bool:
         """Read up to `ends`. False: the broker behind the file is another one."""
-        # the last record is read again, to see that the broker still has it
-        starts = {at: max(0, positions[at][0] - 1) if at in positions else 0 for at in ends}
+        positions = self._positions()
+        starts = {at: self._start(at, positions) for at in ends}
         wanted = {at: end for at, end in ends.items() if starts[at] < end}
         if not wanted:
             return True
@@ -144,6 +167,13 @@ class Inbox:
         finally:
             await reader.close()
         return True
+
+    def _start(self, at: TopicPartition, positions: Mapping[TopicPartition, tuple[int, bytes]]) -> int:
+        """Where to read on."""
+        if at in self._seen:
+            return self._seen[at]
+        # the last record is read again, to see that the broker still has it
+        return max(0, positions[at][0] - 1) if at in positions else 0
 
     def _is_foreign(self, record: Record, positions: Mapping[TopicPartition, tuple[int, bytes]]) -> bool:
         known = positions.get(TopicPartition(record.topic, record.partition))

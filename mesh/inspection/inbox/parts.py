@@ -3,7 +3,9 @@
 Owns what of a part is looked for: who may answer, who can't any more, and the deadline.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -25,40 +27,64 @@ from mesh.inspection.inbox.schema import NEVER
 from mesh.inspection.read_model.schema import select
 from mesh.ports import Record
 
+_KEEP: Final = (
+    # what was decided before that which is there comes from a router that was cut off
+    "INSERT INTO parts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET log_offset = ?3, at_ms = ?4, value = ?5 "
+    "WHERE log_offset <= ?3"
+)
+_THESE: Final = "approval_id IN (SELECT value FROM json_each(?))"
+_INDEXED: Final = (REQUEST, STANDING)  # the other parts change no row
+
 
 def take(db: apsw.Connection, records: Iterable[Record]) -> Collection[str]:
     """Write records, in the order in which they came. Returns which approvals they are about.
 
     What is not of an open approval is passed over.
     """
-    changed: dict[str, None] = {}
+    changed: dict[str, bool] = {}  # by approval, whether its rows may be others now
+    kept: list[tuple[Any, ...]] = []
     for record in records:
         try:
             part, approval_id = open_key(record)
         except MalformedRecord:
             continue
-        # what was decided before that which is there comes from a router that was cut off
-        db.execute(
-            "INSERT INTO parts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET log_offset = ?3, at_ms = ?4, "
-            "value = ?5 WHERE log_offset <= ?3",
-            (approval_id, part, log_offset(record), record.timestamp_ms, record.value),
-        )
-        changed[approval_id] = None
-    for approval_id in changed:
-        _index(db, approval_id)
+        kept.append((approval_id, part, log_offset(record), record.timestamp_ms, record.value))
+        changed[approval_id] = changed.get(approval_id, False) or part in _INDEXED
+    db.executemany(_KEEP, kept)
+    _index(db, [approval_id for approval_id, is_indexed in changed.items() if is_indexed])
     return changed
 
 
-def _index(db: apsw.Connection, approval_id: str) -> None:
-    db.execute("DELETE FROM approvals WHERE approval_id = ?", (approval_id,))
+def _index(db: apsw.Connection, approval_ids: Sequence[str]) -> None:
+    """Make the rows of these approvals once more."""
+    these = json.dumps(approval_ids)
+    db.execute(f"DELETE FROM approvals WHERE {_THESE}", (these,))  # noqa: S608 - constants only
     # most are new, and have no rows in the others either
     if db.changes():
-        db.execute("DELETE FROM entitled WHERE approval_id = ?", (approval_id,))
-        db.execute("DELETE FROM barred WHERE approval_id = ?", (approval_id,))
-    sql = "SELECT part, value FROM parts WHERE approval_id = ? AND part IN (?, ?) AND value IS NOT NULL"
-    parts: dict[str, bytes] = dict(select(db, sql, approval_id, REQUEST, STANDING))
+        db.execute(f"DELETE FROM entitled WHERE {_THESE}", (these,))  # noqa: S608 - constants only
+        db.execute(f"DELETE FROM barred WHERE {_THESE}", (these,))  # noqa: S608 - constants only
+    found: dict[str, dict[str, bytes]] = {}
+    sql = f"SELECT approval_id, part, value FROM parts WHERE {_THESE} AND part IN (?, ?) AND value IS NOT NULL"  # noqa: S608 - constants only
+    for approval_id, part, value in select(db, sql, these, *_INDEXED):
+        found.setdefault(approval_id, {})[part] = value
+    rows = [row for approval_id, parts in found.items() if (row := _rows(approval_id, parts)) is not None]
+    db.executemany("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row.approval for row in rows))
+    db.executemany("INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", (one for row in rows for one in row.entitled))
+    db.executemany("INSERT OR IGNORE INTO barred VALUES (?, ?)", (one for row in rows for one in row.barred))
+
+
+class _Rows(NamedTuple):
+    """The rows of one approval in each table."""
+
+    approval: tuple[Any, ...]
+    entitled: Sequence[tuple[str, str, str]]
+    barred: Sequence[tuple[str, str]]
+
+
+def _rows(approval_id: str, parts: Mapping[str, bytes]) -> _Rows | None:
+    """None: it is not open, or can't be read here."""
     if REQUEST not in parts:
-        return
+        return None
     try:
         request = decode_indexed_request(parts[REQUEST])
         standing = decode_open_standing(parts[STANDING]) if STANDING in parts else None
@@ -67,14 +93,14 @@ def _index(db: apsw.Connection, approval_id: str) -> None:
         due_at_ms = NEVER if deadline is None else parse_rfc3339(deadline)
         entitled = _entitled(request, standing)
     except (MalformedRecord, ValueError):
-        return
+        return None
     named = ids.parse_step_id(approval_id)
     workflow_id, step = ("", "") if named is None else (named.workflow_id, named.step)
     row = (approval_id, workflow_id, ids.route_of(workflow_id), step, request.question, request.role)
-    db.execute("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, asked_at_ms, due_at_ms))
-    db.executemany("INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", ((*who, approval_id) for who in entitled))
-    db.executemany(
-        "INSERT OR IGNORE INTO barred VALUES (?, ?)", ((approval_id, name) for name in _barred(request.terms, standing))
+    return _Rows(
+        (*row, asked_at_ms, due_at_ms),
+        [(*who, approval_id) for who in entitled],
+        [(approval_id, name) for name in _barred(request.terms, standing)],
     )
 
 

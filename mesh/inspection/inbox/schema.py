@@ -14,7 +14,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.inspection.read_model.schema import delete_file, select_one, transaction
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x6D696E62  # "minb"
 NEVER: Final = 2**62  # where there is no deadline: behind all others
 _BUSY_TIMEOUT_MS: Final = 10_000
@@ -27,6 +27,7 @@ INSERT INTO freshness VALUES (0);
 CREATE TABLE parts (approval_id TEXT, part TEXT, log_offset INTEGER NOT NULL, at_ms INTEGER NOT NULL, value BLOB,
     PRIMARY KEY (approval_id, part));
 CREATE INDEX tombstones ON parts (at_ms) WHERE value IS NULL;
+CREATE INDEX notes ON parts (approval_id) WHERE part GLOB 'note/*';
 CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, route TEXT NOT NULL, step TEXT NOT NULL,
     question TEXT NOT NULL, role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, due_at_ms INTEGER NOT NULL);
 CREATE INDEX approvals_by_deadline ON approvals (due_at_ms, asked_at_ms, approval_id, route);
