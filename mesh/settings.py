@@ -273,7 +273,7 @@ class Settings(BaseSettings):
     """OAUTHBEARER: the scope to ask for, if the server wants one."""
 
     console_url: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
-    """Where people answer in a browser: the notifier's messages have a link, and no command."""
+    """Where people answer in a browser: the notifier's messages have a link besides the command."""
     notifier_include_payload: bool = False
     """Whether the notifier's messages hold what is to be approved."""
     webhook_secrets: SecretStr | None = None

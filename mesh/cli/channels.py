@@ -3,7 +3,7 @@
 Owns what is asked of an address before it is written. `mesh.codec.channels` has the record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -18,11 +18,12 @@ from mesh.codec.channels import Channel, check_channel, encode_channel
 from mesh.core.people import People
 from mesh.errors import NotFound, OperatorError
 from mesh.ports import Broker
+from mesh.services.calendars import read_calendars
 from mesh.services.channels import ChannelReader
 from mesh.services.people import PeopleReader
 
 person_argument = click.argument("person", metavar="PERSON")
-_OPTIONS = ("webhook", "slack", "email", "digest")
+_OPTIONS = ("webhook", "slack", "email", "digest", "hours")
 
 
 @click.group(cls=NounGroup, short_help="Show and set where people are told what waits.")
@@ -32,6 +33,7 @@ def channels() -> None:
     \b
     mesh people channels set ana@example.org --email ana@example.org
     mesh people channels set ben@example.org --slack URL --digest 08:00@Europe/Berlin
+    mesh people channels set ben@example.org --hours berlin
     mesh people channels unset ben@example.org --digest
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -47,9 +49,9 @@ def list_channels(session: Session) -> None:
     elif not rows:
         session.note("Nobody has an address: mesh people channels set PERSON --email ADDRESS")
     else:
-        table = plain_table("PERSON", "WEBHOOK", "SLACK", "EMAIL", "DIGEST", whole=["PERSON"])
+        table = plain_table("PERSON", "WEBHOOK", "SLACK", "EMAIL", "DIGEST", "HOURS", whole=["PERSON"])
         for person, one in rows:
-            cells = (_host(one.webhook), _host(one.slack), one.email, one.digest)
+            cells = (_host(one.webhook), _host(one.slack), one.email, one.digest, one.hours)
             is_known = people is None or person in people.persons
             name = Text(printable(person), style="bold" if is_known else "yellow")
             table.add_row(name, *map(printable, cells))
@@ -64,6 +66,7 @@ def list_channels(session: Session) -> None:
 @click.option("--slack", metavar="URL", help="An incoming webhook of Slack, or of what is compatible.")
 @click.option("--email", metavar="ADDRESS", help="An e-mail address.")
 @click.option("--digest", metavar="TIME@ZONE", help="One message a day instead of reminders: 08:00@Europe/Berlin.")
+@click.option("--hours", metavar="CALENDAR", help="Hold back what is not new outside the hours of this calendar.")
 @mesh_command
 def set_channels(session: Session, /, *, person: str, **given: str | None) -> None:
     """Set addresses of PERSON. What is not given stays as it is.
@@ -73,7 +76,7 @@ def set_channels(session: Session, /, *, person: str, **given: str | None) -> No
     """
     wanted = {name: value for name, value in given.items() if value is not None}
     if not wanted:
-        raise OperatorError("nothing to set: give --webhook, --slack, --email or --digest")
+        raise OperatorError("nothing to set: give --webhook, --slack, --email, --digest or --hours")
     _tell(session, *session.run(_change(session, person, wanted)))
 
 
@@ -83,6 +86,7 @@ def set_channels(session: Session, /, *, person: str, **given: str | None) -> No
 @click.option("--slack", is_flag=True, help="The Slack webhook.")
 @click.option("--email", is_flag=True, help="The e-mail address.")
 @click.option("--digest", is_flag=True, help="The digest: there are reminders again.")
+@click.option("--hours", is_flag=True, help="The hours: all is told at once again.")
 @mesh_command
 def unset(session: Session, /, *, person: str, **chosen: bool) -> None:
     """Take addresses of PERSON away; all of them, if none is chosen."""
@@ -95,6 +99,10 @@ async def _change(session: Session, name: str, wanted: Mapping[str, str]) -> tup
     check_channel(replace(Channel(), **wanted))
     async with session.broker() as broker:
         known, people = await _known(session, broker)
+        if (hours := wanted.get("hours", "")) and hours not in await _calendars(session, broker):
+            raise NotFound(
+                f"there is no calendar {hours!r}: mesh calendars shows all, mesh calendars apply FILE adds one"
+            )
         person = people.named(name) if people is not None else None
         # somebody who has gone may still have an address to take away
         own_id = person.id if person is not None else name
@@ -112,6 +120,10 @@ async def _change(session: Session, name: str, wanted: Mapping[str, str]) -> tup
         if failures:
             raise OperatorError(f"the addresses of {own_id} could not be stored: {failures[0].message}")
         return own_id, channel
+
+
+async def _calendars(session: Session, broker: Broker) -> Iterable[str]:
+    return (await read_calendars(broker, session.topics)).timeline.names()
 
 
 def _nobody(name: str, people: People | None) -> str:
@@ -143,6 +155,7 @@ def _tell(session: Session, person: str, channel: Channel) -> None:
         return
     parts = [f"{kind} {address if kind == 'email' else _host(address)}" for kind, address in channel.addresses()]
     parts += [f"a digest at {channel.digest}"] if channel.digest else []
+    parts += [f"the hours of {channel.hours}"] if channel.hours else []
     said = ", ".join(parts) if channel.addresses() else "no address"
     session.show(Text(f"{printable(person)}: {printable(said)}", style="green"))
 
@@ -158,4 +171,5 @@ def _document(person: str, channel: Channel) -> dict[str, Any]:
         "slack": _host(channel.slack) or None,
         "email": channel.email or None,
         "digest": channel.digest or None,
+        "hours": channel.hours or None,
     }

@@ -35,12 +35,14 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The addresses of one person. Empty: no such address.
 
     `digest`: when one message a day takes the place of reminders, such as `08:00@Europe/Berlin`.
+    `hours`: the calendar outside whose hours nothing is told but what is first.
     """
 
     webhook: str = ""
     slack: str = ""
     email: str = ""
     digest: str = ""
+    hours: str = ""
 
     def addresses(self) -> list[tuple[ChannelKind, str]]:
         """Each kind of address that the person has, with the address."""

@@ -25,10 +25,10 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-What = Literal["asked", "edited", "stage", "extended", "closed", "reminder", "digest"]
+What = Literal["asked", "edited", "stage", "extended", "closed", "reminder", "digest", "question", "answered"]
 NoticeStatus = Literal["due", "sent", "undelivered", "dropped"]
 NOTICE_PARTITIONS: Final = 4  # as many as the topic of open approvals has: those of an approval go together
-LONGEST_QUESTION: Final = 500  # characters of it that a notice holds
+LONGEST_TEXT: Final = 500  # characters of a question or an answer that a notice holds
 _TYPE: Final = "mesh.notice."
 
 
@@ -37,6 +37,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `asked_at`, `edition`, `deadline_at`: how the approval was. `message`: under which id it went
     out, where one message told several notices. `reason`: why it was not delivered, or dropped.
+    `text`: the question that was asked back, or its answer; `number` is that of the question then.
     """
 
     id: str
@@ -53,7 +54,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     edition: int = 1
     deadline_at: str | None = None
     verdict: str = ""  # of a close: approved, rejected, withdrawn
-    by: str = ""  # ... whose answer closed it
+    by: str = ""  # ... whose answer closed it; who asks back, or has answered that
+    text: str = ""
     attempts: int = 0
     message: str = ""
     reason: str = ""

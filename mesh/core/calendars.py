@@ -79,6 +79,14 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True):
         place = bisect_right(self.days, from_ms, key=lambda day: day.begins_ms) + days - 1
         return self.days[place].ends_ms if place < len(self.days) else None
 
+    def opens_at(self, at_ms: int) -> int | None:
+        """The first instant at or behind `at_ms` that is within the hours; None: as above."""
+        if at_ms < self.from_ms:
+            return None
+        # the day is not over, so it has hours that end later
+        spans = (span for day in self.days[self._day_at(at_ms) :] for span in day.hours)
+        return next((max(start, at_ms) for start, end in spans if at_ms < end), None)
+
     def _day_at(self, at_ms: int) -> int:
         """The place of the first day whose hours are not all over."""
         return bisect_left(self.days, at_ms, key=lambda day: day.ends_ms)

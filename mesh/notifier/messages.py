@@ -7,12 +7,12 @@ unless a setting wants it. Pure.
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 
 from mesh.codec import exact_json
 from mesh.codec.channels import ChannelKind
+from mesh.codec.links import approval_link
 from mesh.codec.notices import Notice
 from mesh.codec.times import rfc3339
 from mesh.core.ids import parse_step_id, route_of
@@ -28,6 +28,8 @@ _DO: Final = {
     "edited": "The payload was edited, and your vote no longer counts",
     "extended": "The deadline was moved",
     "reminder": "This still waits for your approval",
+    "question": "You are asked a question, and need not approve anything to answer it",
+    "answered": "Your question was answered",
 }
 
 
@@ -113,6 +115,10 @@ def _title(one: Notice) -> str:
             return f"Edited: {question}"
         case "extended":
             return f"Deadline moved: {question}"
+        case "question":
+            return f"{_plain(one.by, 60)} asks you: {_plain(one.text)}"
+        case "answered":
+            return f"{_plain(one.by, 60)} has answered: {_plain(one.text)}"
         case _:
             return question
 
@@ -122,10 +128,13 @@ def _text(one: Notice, shown: Shown, console: str) -> str:
         by = f" by {_plain(one.by)}" if one.by else ""
         lines = [_plain(one.question, 500), "", f"It is closed{f': {one.verdict}{by}' if one.verdict else ''}."]
         return "\n".join([*lines, "", one.approval_id])
-    lines = [f"{_DO.get(one.what, '')}.", "", _plain(one.question, 500), "", *_facts(one)]
+    lines = [f"{_DO.get(one.what, '')}.", "", _plain(one.question, 500)]
+    if one.text:
+        lines += ["", f"{_plain(one.by)}: {_plain(one.text, 500)}"]
+    lines += ["", *_facts(one)]
     if shown.payload is not msgspec.UNSET:
         lines += ["", _payload(shown.payload)]
-    return "\n".join([*lines, "", *_how(one.approval_id, shown.choices, console)])
+    return "\n".join([*lines, "", *_how(one, shown.choices, console)])
 
 
 def _facts(one: Notice) -> list[str]:
@@ -137,18 +146,24 @@ def _facts(one: Notice) -> list[str]:
     return facts
 
 
-def _how(approval_id: str, choices: Sequence[str], console: str) -> list[str]:
-    if console:
-        return [f"To answer: {_where(approval_id, console)}"]
-    name = shlex.quote(approval_id)
+def _how(one: Notice, choices: Sequence[str], console: str) -> list[str]:
+    """How to answer: the link, where there is a console, and the commands."""
+    ways = [*([approval_link(console, one.approval_id)] if console else []), *_commands(one, choices)]
+    return [f"{'To answer:' if not number else '':<10} {way}" for number, way in enumerate(ways)]
+
+
+def _commands(one: Notice, choices: Sequence[str]) -> list[str]:
+    name = shlex.quote(one.approval_id)
+    if one.what == "question":
+        return [f"mesh inform {name} TEXT --question {one.number}"]
     if tuple(choices) != ("approve", "reject"):
-        return [f"To answer: mesh choose {name} {'|'.join(choices)}"]
-    return [f"To answer: mesh approve {name}", f"           mesh reject {name} --reason ..."]
+        return [f"mesh choose {name} {'|'.join(choices)}"]
+    return [f"mesh approve {name}", f"mesh reject {name} --reason ..."]
 
 
 def _where(approval_id: str, console: str) -> str:
     if console:
-        return f"{console.rstrip('/')}/approvals/{quote(approval_id, safe='')}"
+        return approval_link(console, approval_id)
     return f"mesh approvals show {shlex.quote(approval_id)}"
 
 
@@ -173,9 +188,9 @@ def _data(one: Notice, shown: Mapping[str, Shown], console: str) -> dict[str, An
     if one.what == "closed":
         data |= {"verdict": one.verdict or None, "by": one.by or None}
     else:
-        data["command"] = _how(one.approval_id, shown.get(one.approval_id, Shown()).choices, "")[0][
-            len("To answer: ") :
-        ]
+        data["command"] = _commands(one, shown.get(one.approval_id, Shown()).choices)[0]
+    if one.what in ("question", "answered"):
+        data |= {"number": one.number, "text": one.text, "by": one.by}
     return data if payload is msgspec.UNSET else {**data, "payload": payload}
 
 

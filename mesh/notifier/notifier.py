@@ -38,7 +38,7 @@ from mesh.notifier.couriers import Courier
 from mesh.notifier.file import NoticeFile
 from mesh.notifier.lanes import Content, Lanes, Sorted
 from mesh.notifier.messages import LISTED, Shown, Waits, of_digest, of_notices
-from mesh.notifier.plan import Closing, plan, plan_close, to_close, why_not_wanted
+from mesh.notifier.plan import Closing, plan, plan_close, to_close, to_tell_of_close, why_not_wanted
 from mesh.notifier.topic import RETRY_S, NoticeTopic
 from mesh.notifier.waiting import Directory, Reachable, Waiting, gone_among, naming, waiting_among
 from mesh.ports import Broker, Clock, Committed, Subscription, TopicPartition
@@ -47,9 +47,6 @@ from mesh.services.people import PeopleReader
 
 LATE_DIGEST_MS: Final = 6 * 3_600_000
 """A digest that is later than this is left out: the next one comes soon enough."""
-
-TOLD_LATE_MS: Final = 86_400_000
-"""A close that is older is told to nobody."""
 
 _RECEIPT_WAIT_MS: Final = 10_000
 _RECEIPT_AGAIN_MS: Final = 1_000
@@ -253,7 +250,8 @@ class Notifier:
         await self._people.refresh()
         await self._channels.refresh()
         placed = self._people.timeline.at(self._clock.now_ms())
-        now_of = (placed, self._channels.changes)
+        calendars = self._people.calendars.at(self._clock.now_ms())
+        now_of = (placed, self._channels.changes, {name: one.digest for name, one in calendars.items()})
         if now_of == self._directory_is_of:
             return
         try:
@@ -263,7 +261,8 @@ class Notifier:
             return
         if people is None:
             _log.warning("nobody_is_told", why="no version of the people was applied: mesh people apply FILE")
-        directory = Directory(people, self._channels.channels)
+        directory = Directory(people, self._channels.channels, calendars)
+        _warn_of_hours(directory)
         for person, reach in directory.reachable.items():
             before = self._directory.reachable.get(person)
             if before is not None and before.channel != reach.channel:
@@ -293,8 +292,10 @@ class Notifier:
             if (waiting := open_now.get(approval_id)) is not None:
                 due, next_ms = plan(waiting, told[approval_id], self._directory, now_ms)
                 notices += due
-            elif to_close(told[approval_id]) and (at_ms := self._closed_at_ms(approval_id)) > now_ms - TOLD_LATE_MS:
-                closed[approval_id] = at_ms
+            elif to_close(told[approval_id]):
+                at_ms = self._closed_at_ms(approval_id)
+                if to_tell_of_close(told[approval_id], self._directory, at_ms, now_ms):
+                    closed[approval_id] = at_ms
             looks.append((approval_id, next_ms))
         return await self._with_closes(closed, notices, looks, now_ms)
 
@@ -312,7 +313,11 @@ class Notifier:
             if approval_id not in known and now_ms < at_ms + _RECEIPT_WAIT_MS:
                 again[approval_id] = now_ms + _RECEIPT_AGAIN_MS
                 continue
-            notices += plan_close(told[approval_id], self._directory, known.get(approval_id, Closing()), now_ms)
+            closing = known.get(approval_id, Closing())
+            due = plan_close(told[approval_id], self._directory, closing, at_ms, now_ms)
+            notices += due.notices
+            if due.next_ms is not None:
+                again[approval_id] = due.next_ms
         return notices, [(one, again.get(one, next_ms)) for one, next_ms in looks]
 
     def _closed_at_ms(self, approval_id: str) -> int:
@@ -398,6 +403,12 @@ class Notifier:
             portion = notices[start : start + _MANY]
             await self._topic.write(portion)
             self._file.settle(portion)
+
+
+def _warn_of_hours(directory: Directory) -> None:
+    unknown = {reach.channel.hours for reach in directory.reachable.values() if reach.hours is None} - {""}
+    for name in sorted(unknown):
+        _log.warning("calendar_not_in_effect", calendar=name, effect="its people are told at any time")
 
 
 def _tell_unkept(why: str) -> None:

@@ -9,24 +9,37 @@ what was told once is not told again.
     edited     to each whose vote an edit has reset
     extended   to each who was told another deadline
     reminder   to each for whom it waits, at the last instant of the route that has come
+    question   to each who was asked back, until somebody has answered
+    answered   to the person who asked that
     closed     to each who was told
+
+What is not the first that a person hears of an approval, or of a question, is held back until the
+person's hours begin, unless the deadline comes sooner.
 
 An approval that is asked again under its id (an operator's retry) begins anew: what was told counts
 only for the same `asked_at`. The numbers of ids go on, so no id comes twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from mesh.codec.notices import LONGEST_QUESTION, Notice, What, notice_id
+from mesh.codec.notices import Notice, What, notice_id
 from mesh.codec.times import rfc3339
 from mesh.core.reminding import DEFAULT, Reminding, last_instant, next_instant
+from mesh.notifier import asked_back
+from mesh.notifier.making import held_until, notices_of
 from mesh.notifier.waiting import Directory, Reachable, Waiting
 
 ON_TIME_MS: Final = 60_000
 """A reminder that is at most so late counts as of its instant, so the cool-down runs from there."""
+
+TOLD_LATE_MS: Final = 86_400_000
+"""A close that is older is told to nobody."""
+
+_OPEN_MS: Final = 3_600_000
+"""... but where it had to wait for a person's hours, so long after they have begun."""
 
 
 class Plan(NamedTuple):
@@ -49,13 +62,44 @@ def plan(waiting: Waiting, told: Sequence[Notice], directory: Directory, now_ms:
     `told`: its notices, in the order of their topic.
     """
     notices: list[Notice] = []
+    told_of = _by_person(told)
+    times: list[int | None] = [_next_instant(waiting, now_ms)]
     for reach in directory.named_by(waiting):
-        mine = [one for one in told if one.person == reach.person]
-        news = _news(waiting, reach, [one for one in mine if one.asked_at == waiting.asked_at], now_ms)
-        if news is not None:
-            notices += _notices(waiting, reach, mine, *news)
+        mine = told_of.get(reach.person, [])
+        of_round = [one for one in mine if one.asked_at == waiting.asked_at and one.what not in asked_back.KINDS]
+        news = _news(waiting, reach, of_round, now_ms)
+        if news is None:
+            continue
+        held_ms = held_until(waiting, reach, now_ms) if of_round else None
+        if held_ms is None:
+            what, at_ms = news
+            notices += notices_of(waiting, reach, what, _next_number(mine, what), at_ms)
+        times.append(held_ms)
+    if waiting.questions:
+        asked = asked_back.plan_asked_back(waiting, told_of, directory, now_ms)
+        notices += asked.notices
+        times.append(asked.held_ms)
+    return Plan(notices, min((at for at in times if at is not None), default=None))
+
+
+def _by_person(told: Sequence[Notice]) -> dict[str, list[Notice]]:
+    found: dict[str, list[Notice]] = {}
+    for one in told:
+        found.setdefault(one.person, []).append(one)
+    return found
+
+
+def _next_number(mine: Sequence[Notice], what: What) -> int:
+    return 1 + max((one.number for one in mine if one.what == what), default=0)
+
+
+def _next_instant(waiting: Waiting, now_ms: int) -> int | None:
+    """When time alone changes something: a reminder, or people who are about to be added."""
     reminding = _reminding(waiting)
-    return Plan(notices, next_instant(reminding, waiting.asked_at_ms, waiting.deadline_at_ms, now_ms))
+    remind_ms = next_instant(reminding, waiting.asked_at_ms, waiting.deadline_at_ms, now_ms)
+    # by the broker's clock, which may be ahead of ours
+    later = [change.from_ms for change in waiting.changes if change.from_ms > now_ms]
+    return min([*later, *([] if remind_ms is None else [remind_ms])], default=None)
 
 
 def _news(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], now_ms: int) -> tuple[What, int] | None:
@@ -92,47 +136,41 @@ def _reminding(waiting: Waiting) -> Reminding:
     return DEFAULT if waiting.terms is None or waiting.terms.reminding is None else waiting.terms.reminding
 
 
-def _notices(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], what: What, at_ms: int) -> Iterator[Notice]:
-    number = 1 + max((one.number for one in mine if one.what == what), default=0)
-    for kind in reach.kinds:
-        yield Notice(
-            id=notice_id(waiting.approval_id, what, number, reach.person),
-            what=what,
-            number=number,
-            person=reach.person,
-            channel=kind,
-            at=rfc3339(at_ms),
-            approval_id=waiting.approval_id,
-            question=waiting.question[:LONGEST_QUESTION],
-            requester="" if waiting.terms is None else waiting.terms.requester,
-            asked_at=waiting.asked_at,
-            edition=waiting.edition,
-            deadline_at=waiting.deadline_at,
-        )
-
-
-def plan_close(told: Sequence[Notice], directory: Directory, closing: Closing, now_ms: int) -> list[Notice]:
+def plan_close(told: Sequence[Notice], directory: Directory, closing: Closing, closed_at_ms: int, now_ms: int) -> Plan:
     """What is due for an approval that is not open any more: its close, to those who were told."""
     notices: list[Notice] = []
-    for person in dict.fromkeys(one.person for one in to_close(told)):
-        reach = directory.reachable.get(person)
-        mine = [one for one in told if one.person == person]
-        number = 1 + max((one.number for one in mine if one.what == "closed"), default=0)
+    held: list[int] = []
+    told_of = _by_person(told)
+    for reach in to_tell_of_close(told, directory, closed_at_ms, now_ms):
+        opens_ms, mine = reach.opens_at(now_ms), told_of[reach.person]
+        if opens_ms > now_ms:
+            held.append(opens_ms)
+            continue
+        number = _next_number(mine, "closed")
         closed = replace(
             mine[-1],
-            id=notice_id(mine[-1].approval_id, "closed", number, person),
+            id=notice_id(mine[-1].approval_id, "closed", number, reach.person),
             what="closed",
             number=number,
             status="due",
             at=rfc3339(now_ms),
             verdict=closing.verdict,
             by=closing.by,
+            text="",
             attempts=0,
             message="",
             reason="",
         )
-        notices += [replace(closed, channel=kind) for kind in (() if reach is None else reach.kinds)]
-    return notices
+        notices += [replace(closed, channel=kind) for kind in reach.kinds]
+    return Plan(notices, min(held, default=None))
+
+
+def to_tell_of_close(told: Sequence[Notice], directory: Directory, closed_at_ms: int, now_ms: int) -> list[Reachable]:
+    """Those whom a notice has reached, and for whom the close is news."""
+    people = dict.fromkeys(one.person for one in to_close(told))
+    found = [directory.reachable[person] for person in people if person in directory.reachable]
+    last_ms = closed_at_ms + TOLD_LATE_MS - _OPEN_MS
+    return [reach for reach in found if now_ms < reach.opens_at(last_ms) + _OPEN_MS]
 
 
 def to_close(told: Sequence[Notice]) -> list[Notice]:
@@ -155,4 +193,6 @@ def why_not_wanted(notice: Notice, waiting: Waiting | None, reach: Reachable | N
         return "" if waiting.deadline_at == notice.deadline_at else "the deadline was moved again"
     if notice.what == "edited" and waiting.edition != notice.edition:
         return "the payload was edited again"
+    if notice.what in asked_back.KINDS:
+        return asked_back.why_not_asked(notice, waiting, reach)
     return "" if waiting.waits_for(reach.body, now_ms) else "it does not wait for the person any more"

@@ -12,14 +12,36 @@ import apsw
 import msgspec
 
 from mesh.codec.channels import Channel, ChannelKind, DailyTime, daily_time
-from mesh.codec.open_approvals import IndexedRequest, OpenStanding, decode_indexed_request, decode_open_standing
+from mesh.codec.open_approvals import (
+    IndexedRequest,
+    OpenNote,
+    OpenStanding,
+    decode_indexed_request,
+    decode_open_note,
+    decode_open_standing,
+)
 from mesh.codec.times import parse_rfc3339
 from mesh.core.approvals import Change, Terms
+from mesh.core.calendars import Calendar
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
 from mesh.core.people import People, person_of
-from mesh.core.voting import Body, may_vote, named_people, named_roles, why_excluded
+from mesh.core.questions import Addressee
+from mesh.core.voting import Body, belongs, may_vote, named_people, named_roles, why_excluded
 from mesh.errors import MalformedRecord
 from mesh.inspection.read_model.schema import select
+
+
+class AskedBack(msgspec.Struct, frozen=True, kw_only=True):
+    """A question that somebody asked back. `to` None: an agent is asked.
+
+    `answer` None: nobody has answered yet.
+    """
+
+    number: int
+    by: str
+    text: str
+    to: Addressee | None = None
+    answer: OpenNote | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +60,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     editors: frozenset[str] = frozenset()
     reset: frozenset[str] = frozenset()  # whose votes an edit has reset
     changes: tuple[Change, ...] = ()
+    questions: tuple[AskedBack, ...] = ()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -54,6 +77,16 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
         is_late = self.deadline_at_ms is not None and now_ms >= self.deadline_at_ms
         return not is_late and not body.is_among(self.voters) and self.may_answer(body, now_ms)
 
+    def is_asked(self, body: Body, number: int) -> bool:
+        """Whether the person can answer this question, and nobody has."""
+        return any(
+            one.number == number
+            and one.answer is None
+            and one.to is not None
+            and belongs(body, one.to.role, one.to.people)
+            for one in self.questions
+        )
+
     def is_of_first(self, body: Body) -> bool:
         """Whether the person could answer from the beginning, and by no stage or reassignment."""
         return self.terms is None or may_vote(self.terms, body)
@@ -66,22 +99,31 @@ class Reachable(NamedTuple):
     body: Body
     channel: Channel
     digest: DailyTime | None
+    hours: Calendar | None = None  # None: any time will do
 
     @property
     def kinds(self) -> list[ChannelKind]:
         return [kind for kind, _ in self.channel.addresses()]
 
+    def opens_at(self, at_ms: int) -> int:
+        """The first instant at or behind `at_ms` at which the person may be told anything."""
+        opens_ms = None if self.hours is None else self.hours.opens_at(at_ms)
+        return at_ms if opens_ms is None else opens_ms
+
     @property
     def mark(self) -> str:
         """All of it in short: with another one, what waits for the person is looked at again."""
-        said = (self.person, sorted(self.body.roles), sorted(self.body.names), self.kinds, self.channel.digest)
-        return sha256(repr(said).encode()).hexdigest()
+        hours = "" if self.hours is None else self.hours.digest
+        who = (self.person, sorted(self.body.roles), sorted(self.body.names))
+        return sha256(repr((*who, self.kinds, self.channel.digest, hours)).encode()).hexdigest()
 
 
 class Directory:
     """All people with an address, by the ways in which an approval names people."""
 
-    def __init__(self, people: People | None, channels: Mapping[str, Channel]) -> None:
+    def __init__(
+        self, people: People | None, channels: Mapping[str, Channel], calendars: Mapping[str, Calendar] | None = None
+    ) -> None:
         self.reachable: dict[str, Reachable] = {}  # by id
         self._by_role: dict[str, list[Reachable]] = {}
         self._by_name: dict[str, Reachable] = {}
@@ -91,7 +133,8 @@ class Directory:
                 continue
             body = Body(person_of(person.id), person.roles, frozenset(map(person_of, person.names)))
             digest = daily_time(channel.digest) if channel.digest else None
-            found = self.reachable[person.id] = Reachable(person.id, body, channel, digest)
+            hours = (calendars or {}).get(channel.hours)
+            found = self.reachable[person.id] = Reachable(person.id, body, channel, digest, hours)
             for role in person.roles:
                 self._by_role.setdefault(role, []).append(found)
             for name in (body.name, *body.names):
@@ -102,6 +145,10 @@ class Directory:
         terms = waiting.terms
         roles: Iterable[str] = [waiting.role] if terms is None else named_roles(terms, waiting.changes)
         names: Iterable[str] = () if terms is None else named_people(terms, waiting.changes)
+        return self.among(roles, names)
+
+    def among(self, roles: Iterable[str], names: Iterable[str]) -> Iterator[Reachable]:
+        """Those with one of these roles or names, each once. Names are as `person_of` has them."""
         found = {one.person: one for role in roles for one in self._by_role.get(role, ())}
         found.update((one.person, one) for name in names if (one := self._by_name.get(name)) is not None)
         yield from found.values()
@@ -124,12 +171,13 @@ def _waiting_in(parts: Mapping[str, bytes]) -> Waiting | None:
     try:
         request = decode_indexed_request(parts[REQUEST])
         standing = decode_open_standing(parts[STANDING]) if STANDING in parts else None
-        return _waiting(request, standing)
+        notes = [decode_open_note(value) for part, value in parts.items() if part.startswith("note/")]
+        return _waiting(request, standing, notes)
     except (MalformedRecord, ValueError):
         return None
 
 
-def _waiting(request: IndexedRequest, standing: OpenStanding | None) -> Waiting:
+def _waiting(request: IndexedRequest, standing: OpenStanding | None, notes: Sequence[OpenNote]) -> Waiting:
     deadline_at = request.deadline_at if standing is None else standing.deadline_at
     found = Waiting(
         approval_id=request.approval_id,
@@ -140,6 +188,7 @@ def _waiting(request: IndexedRequest, standing: OpenStanding | None) -> Waiting:
         asked_at_ms=parse_rfc3339(request.asked_at) if request.asked_at else 0,
         deadline_at_ms=None if deadline_at is None else parse_rfc3339(deadline_at),
         terms=request.terms,
+        questions=_questions(request.terms, notes) if notes else (),
     )
     if standing is None:
         return found
@@ -150,6 +199,22 @@ def _waiting(request: IndexedRequest, standing: OpenStanding | None) -> Waiting:
         editors=frozenset(map(person_of, standing.editors)),
         reset=frozenset(map(person_of, standing.reset)),
         changes=_changes(standing),
+    )
+
+
+def _questions(terms: Terms | None, notes: Sequence[OpenNote]) -> tuple[AskedBack, ...]:
+    known = () if terms is None or terms.asking_back is None else terms.asking_back.to
+    answers = {note.question: note for note in notes if note.kind == "answer"}
+    return tuple(
+        AskedBack(
+            number=note.question,
+            by=note.by,
+            text=note.text,
+            to=next((one for one in known if one.name == note.to and not one.agent), None),
+            answer=answers.get(note.question),
+        )
+        for note in sorted(notes, key=lambda one: one.number)
+        if note.kind == "question"
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from one_partition import PEOPLE, Partition, route
 
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
+from mesh.codec import calendars
+from mesh.codec.calendars_file import load_calendar_text
 from mesh.codec.channels import Channel, ChannelKind, encode_channel
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.notices import NOTICE_PARTITIONS, Notice, decode_notice
@@ -96,7 +98,7 @@ class NotifiedMesh:
         await self.broker.create_topics([*specs, open_topic, TopicSpec(TOPICS.notices, NOTICE_PARTITIONS)])
         await self.apply_people()
         for name in channels:
-            await self.set_channel(name, Channel(webhook=f"https://{name}/"))
+            await self.set_channel(name, self.webhook(name))
         for name, channel in more.items():
             await self.set_channel(name, channel)
 
@@ -106,6 +108,19 @@ class NotifiedMesh:
             digest_of(people), topics=TOPICS, activation_id=f"a{self.loop.time()}", by="op", at_ms=self.clock.now_ms()
         )
         await self.send([encode_people(people, TOPICS), active])
+
+    def webhook(self, person: str) -> Channel:
+        return Channel(webhook=f"https://{person}/")
+
+    async def apply_calendar(self, text: str) -> None:
+        """A calendar as its file has it."""
+        now_ms = self.clock.now_ms()
+        calendar = load_calendar_text(text, datetime.fromtimestamp(now_ms / 1000, UTC).date())
+        digest = calendars.digest_of(calendar)
+        active = calendars.encode_calendar_activation(
+            calendar.name, digest, topics=TOPICS, activation_id=f"c{self.loop.time()}", by="op", at_ms=now_ms
+        )
+        await self.send([calendars.encode_calendar(calendar, TOPICS), active])
 
     async def set_channel(self, person: str, channel: Channel | None) -> None:
         record = encode_channel(person, channel, topics=TOPICS, record_id="c", at_ms=self.clock.now_ms())

@@ -61,6 +61,27 @@ def test_working_hours_go_on_where_work_does(asked: str, hours: int, then: str) 
 
 
 @pytest.mark.parametrize(
+    ("at", "opens"),
+    [
+        ("2026-11-26 08:59", "2026-11-26 09:00"),
+        ("2026-11-26 12:00", "2026-11-26 12:00"),
+        ("2026-11-26 16:59", "2026-11-26 16:59"),
+        ("2026-11-27 17:00", "2026-11-30 09:00"),  # an end is not within the hours
+        ("2026-10-31 12:00", None),  # before the calendar begins, and behind its end
+        ("2026-12-31 17:00", None),
+    ],
+)
+def test_hours_begin_at_once_within_them_and_else_with_the_next(at: str, opens: str | None) -> None:
+    found = BERLIN.opens_at(ms(at, "Europe/Berlin"))
+    assert found == (None if opens is None else ms(opens, "Europe/Berlin"))
+
+
+def test_hours_begin_again_after_a_break() -> None:
+    halves = calendar_of("UTC", "2026-11-02", "2026-11-02", ((9 * 60, 12 * 60), (13 * 60, 15 * 60)))
+    assert halves.opens_at(ms("2026-11-02 12:00")) == ms("2026-11-02 13:00")
+
+
+@pytest.mark.parametrize(
     ("asked", "days", "then"),
     [
         ("2026-11-26 08:00", 1, "2026-11-27 17:00"),  # the day itself does not count
@@ -126,6 +147,7 @@ def test_working_time_is_what_a_count_of_minutes_gives(
     counted = list(_minutes(info, hours, at_ms, found.until_ms))
     then = counted[minutes - 1] + MINUTE_MS if len(counted) >= minutes else None
     assert found.after_working(at_ms, minutes * MINUTE_MS) == then
+    assert found.opens_at(at_ms) == (counted[0] if counted else None)
     # an instant never lies outside the hours, and more time is never over earlier
     if then is not None:
         assert any(start < then <= end for one in found.days for start, end in one.hours)

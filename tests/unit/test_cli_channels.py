@@ -88,6 +88,7 @@ def test_addresses_are_set_one_by_one_and_taken_away(folder: Path) -> None:
         "slack": "https://hooks.example.org",
         "email": "ana@example.org",
         "digest": "08:00@Europe/Berlin",
+        "hours": None,
     }
     call("people", "channels", "unset", "ana", "--digest")
     assert known(folder)["ana"].digest == ""
@@ -126,6 +127,20 @@ def test_nobody_else_can_have_an_address(folder: Path) -> None:
     said = call("people", "channels", "set", "dan", "--email", "d@x", code=3).stderr
     assert "there is nobody named 'dan'" in said
     call("people", "channels", "unset", "dan", code=3)
+
+
+def test_hours_are_those_of_a_calendar_that_was_applied(folder: Path) -> None:
+    apply(folder, "boss: ana\n")
+    said = call("people", "channels", "set", "ana", "--hours", "office", code=3).stderr
+    assert "there is no calendar 'office'" in said
+    (folder / "office.yaml").write_text("calendar: office\ntimezone: UTC\nhours: {mon-fri: 09:00-17:00}\n")
+    call("calendars", "apply", str(folder / "office.yaml"), "--yes")
+    assert (
+        "the hours of office" in call("people", "channels", "set", "ana", "--hours", "office", "--email", "a@x").stdout
+    )
+    assert json.loads(call("people", "channels", "--json").stdout)["channels"][0]["hours"] == "office"
+    call("people", "channels", "unset", "ana", "--hours")
+    assert known(folder)["ana"] == Channel(email="a@x")
 
 
 def as_record(out: OutRecord, at_ms: int = 1) -> Record:

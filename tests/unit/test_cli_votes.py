@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner, Result
@@ -220,6 +221,14 @@ def test_an_approval_shows_its_votes_and_the_payload_as_it_is_now(folder: Path) 
     assert (found["questions"], found["notes"][4]["proposal"]) == ([1], {"text": "Thanks."})
     assert [one["by"] for one in found["votes"]] == ["ana", "ben"]
     assert (found["have"], found["need"], found["terms"]["choices"]) == (1, 2, ["refund", "voucher", "reject"])
+
+
+def test_where_there_is_a_console_an_approval_has_a_link(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert folder
+    assert "url" not in json.loads(call("approvals", "show", ID, "--json").stdout)
+    monkeypatch.setenv("MESH_CONSOLE_URL", "https://mesh.example.org/console/")
+    found = json.loads(call("approvals", "show", ID, "--json").stdout)
+    assert found["url"] == f"https://mesh.example.org/console/approvals/{quote(ID, safe='')}"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,10 @@ def test_choices_and_a_console_change_how_to_answer() -> None:
     assert message.text.endswith("review' refund|voucher|reject")
     assert message.body["data"]["command"].startswith("mesh choose ")
     linked = of_notices([NOTICE], shown, "https://mesh.example.org")
-    assert linked.text.endswith("To answer: https://mesh.example.org/approvals/pay%3Ait%27s%204711%2F4f2a%2Freview")
+    lines = linked.text.splitlines()
+    assert lines[-2] == "To answer: https://mesh.example.org/approvals/pay%3Ait%27s%204711%2F4f2a%2Freview"
+    # the link is beside the command, not in its place
+    assert lines[-1].strip().startswith("mesh choose ")
     assert linked.body["data"]["url"].endswith("pay%3Ait%27s%204711%2F4f2a%2Freview")
 
 

@@ -17,7 +17,7 @@ from mesh.codec.channels import Channel
 from mesh.codec.notices import Notice
 from mesh.notifier.couriers import Undelivered
 
-ROLES = {"ana": "finance", "ben": "finance legal", "cy": "legal"}
+ROLES = {"ana": "finance", "ben": "finance legal", "cy": "legal", "dee": "clerk"}
 KEYS = ("a", "b", "c")
 STEPS = st.one_of(
     st.tuples(st.just("ask"), st.sampled_from(KEYS)),
@@ -26,6 +26,8 @@ STEPS = st.one_of(
     st.tuples(st.just("withdraw"), st.sampled_from(KEYS), st.sampled_from(["ana", "ben"])),
     st.tuples(st.just("extend"), st.sampled_from(KEYS)),
     st.tuples(st.just("reassign"), st.sampled_from(KEYS)),
+    st.tuples(st.just("question"), st.sampled_from(KEYS), st.sampled_from(["ana", "ben"])),
+    st.tuples(st.just("inform"), st.sampled_from(KEYS)),
     st.tuples(st.just("pass"), st.sampled_from([1.0, LOOK_S + 1, 5 * LOOK_S, 3_600.0])),
     st.tuples(st.just("kill"), st.booleans()),
     st.tuples(st.just("refuse"), st.booleans()),
@@ -66,6 +68,10 @@ async def on_open(m: NotifiedMesh, what: str, key: str, who: str = "") -> None:
             await m.do(lambda p: p.order("extend", key=key, by_ms=3_600_000))
         case "reassign":
             await m.do(lambda p: p.order("reassign", key=key, roles=("legal",)))
+        case "question":
+            await m.do(lambda p: p.vote(who, "ask", key=key, text="why?"))
+        case "inform":
+            await m.do(lambda p: p.vote("dee", "inform", key=key, text="so"))
 
 
 def check(said: list[Notice], arrivals: int) -> None:
@@ -80,11 +86,20 @@ def check(said: list[Notice], arrivals: int) -> None:
         assert arrivals, f"{said[0].id} is sent and did not arrive"
 
 
+def check_questions(m: NotifiedMesh, key: str, told: list[Notice]) -> None:
+    """Of a question that waits, who was asked knows; of an answer, who asked."""
+    state = m.partition.step("review", key).asking
+    for number in range(1, 1 + (0 if state is None else state.asked)):
+        is_open = state is not None and any(one.number == number for one in state.questions)
+        what = "question" if is_open else "answered"
+        assert any((one.what, one.number) == (what, number) for one in told)
+
+
 @settings(max_examples=25)
 @given(steps=st.lists(STEPS, min_size=5, max_size=30))
 def test_each_notice_arrives_at_least_once_and_counts_once(steps: list[tuple[Any, ...]]) -> None:
     async def scene(m: NotifiedMesh) -> None:
-        await m.create("ana", "ben", cy=Channel(email="cy@example.org"))
+        await m.create("ana", "ben", "dee", cy=Channel(email="cy@example.org"))
         m.start("first")
         for number, step in enumerate(steps):
             await act(m, step, number)
@@ -100,10 +115,20 @@ def test_each_notice_arrives_at_least_once_and_counts_once(steps: list[tuple[Any
         for key in KEYS:
             if is_asked(m, key):
                 told = [said[-1] for (own, _), said in notices.items() if own.startswith(f"pay:{key}/")]
+                check_questions(m, key, told)
                 assert {"ana", "ben"} <= {one.person for one in told if one.what in ("asked", "stage")}
                 is_open = m.partition.step("review", key).status == "asking"
                 closes = {one.person for one in told if one.what == "closed"}
                 assert closes == (set() if is_open else {one.person for one in told if one.status == "sent"})
 
     with tempfile.TemporaryDirectory() as folder:
-        play(Path(folder), ROLES, scene, role="finance", quorum=2, deadline="9h", remind={"every": "1h"})
+        play(
+            Path(folder),
+            ROLES,
+            scene,
+            role="finance",
+            quorum=2,
+            deadline="9h",
+            remind={"every": "1h"},
+            ask_back={"to": {"role": "clerk"}},
+        )

@@ -20,6 +20,7 @@ from mesh.cli.options import by_option, page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, counted, one_line, printable, readable, rfc3339_or_none, until
 from mesh.cli.text.tables import plain_table
+from mesh.codec.links import approval_link
 from mesh.codec.open_approvals import OpenNote, OpenStanding
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core.approvals import Terms
@@ -107,7 +108,7 @@ def show_approval(session: Session, *, approval_id: str, is_audit: bool) -> None
     one = session.run(_show(session, approval_id))
     if isinstance(one, Waiting):
         if session.as_json:
-            session.emit(_document(one) | _ended(None))
+            session.emit(_document(one) | _link(session, one.row.approval_id) | _ended(None))
             return
         session.show(card(one, session.now_ms()))
         verb = "choose ID CHOICE" if _has_choices(one.request.terms) else "approve ID"
@@ -301,6 +302,12 @@ def _document(one: Waiting) -> dict[str, object]:
         "on_expiry": request.on_expiry,
         **({} if request.terms is None else _votes_document(one, request.terms)),
     }
+
+
+def _link(session: Session, approval_id: str) -> dict[str, object]:
+    """Where it can be answered in a browser, if there is a console."""
+    console = session.settings.console_url
+    return {"url": approval_link(console, approval_id)} if console else {}
 
 
 def _ended(ended: Ended | None) -> dict[str, object]:
