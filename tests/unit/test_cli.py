@@ -175,15 +175,19 @@ def test_help_and_import_load_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_command_that_only_reads_loads_no_service(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "module", "besides"),
+    [("status", "mesh.cli.status", ""), ("approvals", "mesh.inspection.inbox", "ruamel")],
+)
+def test_a_command_that_only_reads_loads_no_service(command: str, module: str, besides: str, tmp_path: Path) -> None:
+    heavy = ("mesh.services.router.router", "mesh.core.decide", "jsonschema", "mesh.services.agent_runtime.runtime")
     code = (
         "import sys; from click.testing import CliRunner; from mesh.cli.app import mesh;"
-        f"CliRunner().invoke(mesh, ['status', '--broker', 'sqlite://{tmp_path}/none.db']);"
-        "print([name for name in ('mesh.cli.status', 'mesh.services.router.router', 'mesh.core.decide', 'jsonschema',"
-        " 'mesh.services.agent_runtime.runtime', 'aiokafka') if name in sys.modules])"
+        f"CliRunner().invoke(mesh, [{command!r}, '--broker', 'sqlite://{tmp_path}/none.db']);"
+        f"print([name for name in {(module, 'aiokafka', besides, *heavy)!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "['mesh.cli.status']"
+    assert done.stdout.strip() == f"['{module}']"
 
 
 def test_a_mistyped_command_is_told_what_is_near() -> None:

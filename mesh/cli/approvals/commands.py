@@ -15,7 +15,6 @@ import click
 import msgspec
 from rich.text import Text
 
-from mesh.cli.approvals.editor import from_editor, keep, to_editor
 from mesh.cli.approvals.ids import pick_open
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.options import by_option, timeout_option
@@ -24,7 +23,6 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable, until
 from mesh.codec.approvals import Receipt
 from mesh.core.inputs import AnswerKind
-from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit
 from mesh.errors import SenderError
 from mesh.inspection.inbox import Waiting
 from mesh.ports import Broker
@@ -139,6 +137,8 @@ def keep_refused_edit(session: Session, one: Waiting, answer: Answer, receipt: R
     """Keep an edit that was refused, and say where. A person may have worked on it for long."""
     if receipt.status == "accepted" or answer.payload is UNEDITED:
         return
+    from mesh.cli.approvals.editor import keep  # noqa: PLC0415 - slow to load, and few answers are edits
+
     path = keep(session.settings.data_dir / "edits", one.row.approval_id, answer.payload)
     again = f"mesh approvals approve '{one.row.approval_id}' --payload @{path}"
     click.echo(f"your edit is kept in {path}; to send it again: {again}", err=True)
@@ -167,6 +167,8 @@ def edit(session: Session, one: Waiting) -> Any:
 
     Asks again after a mistake.
     """
+    from mesh.cli.approvals.editor import from_editor, to_editor  # noqa: PLC0415 - slow to load
+
     request = one.request
     warn_of_deadline(session, one)
     text = to_editor(request.payload)
@@ -206,6 +208,8 @@ def schema_problem(one: Waiting, payload: Any) -> str:
     request = one.request
     if request.payload_schema is None:
         return ""
+    from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit  # noqa: PLC0415 - slow to load
+
     try:
         problem = misfit(request.payload_schema, payload)
     except (SchemaTooCostly, SchemaUnusable) as error:

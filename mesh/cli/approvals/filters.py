@@ -4,24 +4,24 @@ Owns the options, and what they mean as `mesh.inspection.inbox.Filters`.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
 
 from mesh.cli.moments import moment
 from mesh.cli.session import Session
-from mesh.codec.approvers_file import load_people
 from mesh.core.people import further_names, person_of
 from mesh.core.route import ExpressionError
 from mesh.errors import OperatorError, TopicMissing
 from mesh.inspection.inbox import Filters, Mine
 from mesh.ports import Broker
-from mesh.routes.expressions.compiler import CompiledExpression, compile_expression
-from mesh.routes.expressions.tokens import ExpressionSyntaxError
 from mesh.routes.problems import seconds_of
 from mesh.routes.values import LONGEST_S
 from mesh.services.people import people_now
+
+if TYPE_CHECKING:
+    from mesh.routes.expressions.compiler import CompiledExpression
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -124,6 +124,8 @@ async def _mine(session: Session, broker: Broker, name: str) -> Mine:
                 f"--mine needs to know your roles, and there is no {path}:"
                 " name the file in MESH_APPROVERS, or use --role ROLE"
             )
+        from mesh.codec.approvers_file import load_people  # noqa: PLC0415 - slow to load, and read by few
+
         people = load_people(path)
     person = people.named(name)
     names = {person_of(name), *further_names(people, name)}
@@ -137,7 +139,10 @@ def _milliseconds(text: str) -> int:
     return int(seconds * 1_000)
 
 
-def _compiled(source: str) -> CompiledExpression:
+def _compiled(source: str) -> "CompiledExpression":
+    from mesh.routes.expressions.compiler import compile_expression  # noqa: PLC0415 - slow to load
+    from mesh.routes.expressions.tokens import ExpressionSyntaxError  # noqa: PLC0415 - slow to load
+
     try:
         found = compile_expression(source)
     except ExpressionSyntaxError as error:
