@@ -46,10 +46,11 @@ WITH RECURSIVE lanes (person, channel) AS (
     SELECT * FROM (SELECT person, channel FROM notices WHERE status = 'due' AND partition = ?1
         ORDER BY person, channel LIMIT 1)
     UNION ALL
-    SELECT later.person, later.channel FROM lanes, notices AS later WHERE later.number = (
-        SELECT number FROM notices AS next WHERE next.status = 'due' AND next.partition = ?1
-            AND (next.person, next.channel) > (lanes.person, lanes.channel)
-        ORDER BY next.person, next.channel LIMIT 1))
+    SELECT later.person, later.channel FROM lanes, notices AS later WHERE later.number = coalesce(
+        (SELECT number FROM notices AS next WHERE next.status = 'due' AND next.partition = ?1
+            AND next.person = lanes.person AND next.channel > lanes.channel ORDER BY next.channel LIMIT 1),
+        (SELECT number FROM notices AS next WHERE next.status = 'due' AND next.partition = ?1
+            AND next.person > lanes.person ORDER BY next.person, next.channel LIMIT 1)))
 SELECT person, channel FROM lanes WHERE (SELECT min(next_ms) FROM notices AS one WHERE one.status = 'due'
     AND one.partition = ?1 AND one.person = lanes.person AND one.channel = lanes.channel) <= ?2
 """

@@ -4,7 +4,7 @@ A filter narrows the whole list before a page is cut, and the total is that of t
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import apsw
@@ -23,15 +23,10 @@ from mesh.codec.open_approvals import (
 )
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
 from mesh.inspection.inbox.schema import NEVER
-from mesh.inspection.read_model.pages import Found, Listing, Page, containing, decode_cursor, encode_cursor
+from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.schema import select, select_one
 
 _COLUMNS: Final = "approval_id, workflow_id, route, step, question, role, asked_at_ms, due_at_ms"
-# the record with the payload as it is now: that of the newest edition goes before the request's
-_PAYLOAD: Final = (
-    "SELECT value FROM parts WHERE parts.approval_id = approvals.approval_id AND part IN ('payload', 'request') "
-    "AND value IS NOT NULL ORDER BY part LIMIT 1"
-)
 _ORDER: Final = ("due_at_ms", "asked_at_ms", "approval_id")
 
 
@@ -87,6 +82,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 ALL: Final = Filters()
 _AMONG: Final = "name IN (SELECT value FROM json_each(?))"
+_AMONG_IDS: Final = "approval_id IN (SELECT value FROM json_each(?))"
 _NOT_BARRED: Final = (
     "approval_id NOT IN (SELECT approval_id FROM barred WHERE name IN (SELECT value FROM json_each(?)))"
 )
@@ -111,31 +107,34 @@ def page_of(
     if filters.asked_before_ms is not None:
         where["asked_at_ms < ?"] = (filters.asked_before_ms,)
     values = tuple(value for some in where.values() for value in some)
-    listing = Listing("approvals", _COLUMNS, _ORDER, tuple(where), values)
-    if filters.payload is None:
-        return listing.page(db, _row, limit=limit, after=after)
-    return _with_payloads(db, listing, filters.payload, limit=limit, after=after)
+    if filters.payload is not None:
+        fits = _with_payload(db, filters.payload, tuple(where), values)
+        where[_AMONG_IDS], values = (), (*values, json.dumps(fits))
+    return Listing("approvals", _COLUMNS, _ORDER, tuple(where), values).page(db, _row, limit=limit, after=after)
 
 
-def _with_payloads(
-    db: apsw.Connection, listing: Listing, wanted: Callable[[Any], bool], *, limit: int | None, after: str | None
-) -> Page[OpenRow]:
-    """The same where payloads must be looked into: those of all rows, since the total counts."""
-    whole = listing._replace(columns=f"{_COLUMNS}, ({_PAYLOAD})")
-    rows = [
-        row
-        for row, value in whole.page(db, lambda *columns: (_row(*columns[:-1]), columns[-1]), limit=None, after=None)
-        if wanted(payload_in(value))
+def _with_payload(
+    db: apsw.Connection, wanted: Callable[[Any], bool], where: Sequence[str], values: Sequence[Any]
+) -> list[str]:
+    """Those of the rows whose payload is wanted.
+
+    All have to be looked into, since the total counts. They are read one after the other in the
+    order of the file, and none is kept.
+    """
+    # an edition later than the first one goes before the request's
+    edited = {
+        row[0] for row in db.execute("SELECT approval_id FROM parts WHERE part = 'payload' AND value IS NOT NULL")
+    }
+    scan = "NOT INDEXED" if tuple(where) == ("1",) else ""
+    sql = (
+        f"SELECT approval_id, part, value FROM parts {scan} WHERE part IN ('payload', 'request') AND value IS NOT NULL "  # noqa: S608 - constants only
+        f"AND approval_id IN (SELECT approval_id FROM approvals WHERE {' AND '.join(where)})"
+    )
+    return [
+        approval_id
+        for approval_id, part, value in db.execute(sql, tuple(values))
+        if (part == PAYLOAD or approval_id not in edited) and wanted(payload_in(value))
     ]
-    begin = () if after is None else decode_cursor(after, len(_ORDER))
-    behind = [row for row in rows if not begin or _place(row) > begin]
-    shown = behind if limit is None else behind[:limit]
-    cursor = encode_cursor(_place(shown[-1])) if len(shown) < len(behind) else None
-    return Page(shown, total=len(rows), after=cursor)
-
-
-def _place(row: OpenRow) -> tuple[int | str, ...]:
-    return (NEVER if row.deadline_at_ms is None else row.deadline_at_ms, row.asked_at_ms, row.approval_id)
 
 
 def _row(*columns: Any) -> OpenRow:

@@ -27,6 +27,7 @@ INSERT INTO freshness VALUES (0);
 CREATE TABLE parts (approval_id TEXT, part TEXT, log_offset INTEGER NOT NULL, at_ms INTEGER NOT NULL, value BLOB,
     PRIMARY KEY (approval_id, part));
 CREATE INDEX tombstones ON parts (at_ms) WHERE value IS NULL;
+CREATE INDEX edited ON parts (approval_id) WHERE part = 'payload';
 CREATE INDEX notes ON parts (approval_id) WHERE part GLOB 'note/*';
 CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, route TEXT NOT NULL, step TEXT NOT NULL,
     question TEXT NOT NULL, role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, due_at_ms INTEGER NOT NULL);
