@@ -73,8 +73,12 @@ class Assignment:
         Hand on what may begin, keep what may not yet, and pass over what is done or under way.
         """
         works: list[Work] = []
+        partition, share = -1, None
         for record in records:
-            share = self._shares.get(TopicPartition(record.topic, record.partition))
+            # all are of one topic, and those of one partition come together
+            if record.partition != partition:
+                partition = record.partition
+                share = self._shares.get(TopicPartition(record.topic, partition))
             if share is None:  # handed out before the share was lost: its new owner reads it
                 continue
             work = share.begin(record)
@@ -232,19 +236,23 @@ class Assignment:
 
         Their results are at the broker, or none is needed.
         """
+        marked: AssignedPartition | None = None
         for work in works:
             if work.is_settled:
                 continue
             work.is_settled = True
-            offset = work.record.offset
-            work.share.working.pop(offset, None)
+            share, offset = work.share, work.record.offset
+            share.working.pop(offset, None)
             # one that ran on from an earlier tenure is not open here until its record is read again
-            if offset not in work.share.adopted:
-                work.share.offsets.finish(offset)
+            if offset not in share.adopted:
+                share.offsets.finish(offset)
             if work.task is not None and work.task.deaths:
-                work.share.begins.finish(offset)
-            self._mark_unsaved(work.share)
-            self._end_keeping(work)
+                share.begins.finish(offset)
+            if share is not marked:
+                self._mark_unsaved(share)
+                marked = share
+            if share.keeps:
+                self._end_keeping(work)
             self.held -= 1
         self._progress.set()
 

@@ -55,10 +55,12 @@ class Handlers:
     async def run(self, work: Work, me: asyncio.Task[Any], beat: Callable[[], None] | None = None) -> None:
         """Call the handler, in the asyncio task `me`, which `expire` and `abandon` cancel.
 
-        `beat`: what its heartbeat calls.
+        Only after `is_too_late`. `beat`: what its heartbeat calls.
         """
         assert work.task is not None  # noqa: S101 - decoded by the caller
-        work.task, work.deadline_ms, work.time_out_kind = time_limit(work.task, self._clock.now_ms())
+        # without the two, its limit is its deadline, which `is_too_late` has noted
+        if work.task.run_timeout_s is not None or work.task.start_timeout_s is not None:
+            work.task, work.deadline_ms, work.time_out_kind = time_limit(work.task, self._clock.now_ms())
         task, traceparent = work.task, None
         answer: Answer
         work.runner = me

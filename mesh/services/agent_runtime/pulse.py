@@ -7,14 +7,16 @@ must ask the broker before it begins anything. `runtime` beats, `workers` ask.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 PART: Final = 4  # of the session's time-out: an absence below it can't have cost the membership
 
 
-def boot_s() -> float:
-    """Seconds since some moment, including the time that the machine slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+boot_s: Final[Callable[[], float]] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Seconds since some moment, including the time that the machine slept."""
 
 
 class Pulse:

@@ -21,22 +21,19 @@ class Solitude:
     """Lets one handler run alone in this process.
 
     `running`: handlers that run in this process. A worker that begins one counts it up. When it
-    ends, the worker counts it down, and calls `changed` if `is_sought`.
+    ends, the worker counts it down, and calls `changed` if `is_sought`: somebody wants to be alone,
+    or is.
     """
 
-    __slots__ = ("_bell", "_has_lone", "_seekers", "_since_s", "running")
+    __slots__ = ("_bell", "_has_lone", "_seekers", "_since_s", "is_sought", "running")
 
     def __init__(self) -> None:
         self.running = 0
+        self.is_sought = False  # no property: every task asks, and few ever seek
         self._seekers = 0
         self._has_lone = False
         self._since_s = 0.0
         self._bell = asyncio.Event()
-
-    @property
-    def is_sought(self) -> bool:
-        """Whether somebody wants to be alone, or is."""
-        return self._has_lone or self._seekers > 0
 
     def changed(self) -> None:
         """Wake those who wait for something to end."""
@@ -56,6 +53,7 @@ class Solitude:
         if not self.is_sought:
             self._since_s = _now_s()
         self._seekers += 1
+        self.is_sought = True
         try:
             while self._has_lone or self.running:
                 if is_over():
@@ -64,14 +62,16 @@ class Solitude:
                 await self._wait(1.0)
         finally:
             self._seekers -= 1
+            self.is_sought = self._has_lone or self._seekers > 0
             self.changed()
-        self._has_lone = True
+        self._has_lone = self.is_sought = True
         self._since_s = _now_s()
         return True
 
     def leave(self) -> None:
         """Let others begin: the lone handler has ended."""
         self._has_lone = False
+        self.is_sought = self._seekers > 0
         self._since_s = _now_s()
         self.changed()
 

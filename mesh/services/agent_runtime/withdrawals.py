@@ -22,7 +22,10 @@ _AGAIN_S: Final = 5.0
 
 
 class Withdrawals:
-    """`withdrawn`: attempts' ids, once they are known. `on_withdrawn` is called with each, once."""
+    """`withdrawn`: attempts' ids, once they are known. `on_withdrawn` is called with each, once.
+
+    `since_ms`: all that was said since this time of the broker's is known.
+    """
 
     def __init__(
         self, broker: Broker, topic: str, *, agent: str, on_withdrawn: Callable[[str], None], log: Any
@@ -33,18 +36,14 @@ class Withdrawals:
         self._agent = agent
         self._on_withdrawn = on_withdrawn
         self._log: structlog.stdlib.BoundLogger = log
-        self._since_ms: float = float("inf")  # all that was said from then on is known
+        self.since_ms: float = float("inf")
         self._next: dict[TopicPartition, int] = {}  # where the following goes on
         self._reading = asyncio.Lock()
         self._is_followed = asyncio.Event()
 
-    def covers(self, at_ms: int) -> bool:
-        """Whether all is known that was said since the broker's time `at_ms`."""
-        return self._since_ms <= at_ms
-
     def doubt(self) -> None:
         """Note that this process was away, and may have missed withdrawals."""
-        self._since_ms = float("inf")
+        self.since_ms = float("inf")
 
     async def catch_up(self, at_ms: int) -> None:
         """Read all that was said since `at_ms`.
@@ -52,7 +51,7 @@ class Withdrawals:
         A broker that can't be asked, or has no such topic, holds nothing up.
         """
         async with self._reading:
-            if self.covers(at_ms):
+            if self.since_ms <= at_ms:
                 return
             since_ms = max(0, at_ms - _BACK_MS)
             try:
@@ -60,7 +59,7 @@ class Withdrawals:
             except (BrokerUnavailable, TopicMissing) as error:
                 self._log.warning("withdrawals_unread", error=str(error))
                 return
-            self._since_ms = since_ms
+            self.since_ms = since_ms
 
     async def _read_since(self, since_ms: int) -> None:
         info = (await self._broker.topics()).get(self._topic)

@@ -162,7 +162,12 @@ class Workers:
                 await self._rest()
                 slice_end_s = self._ticks() + _SLICE_S
                 continue
-            await self._do(self._next(), me)
+            work = self._next()
+            if self._must_wait(work):
+                await self._wait_to_begin(work)
+            task = self._opened(work)
+            if task is not None:
+                await (self._do_suspect(work, task, me) if task.deaths else self._do_task(work, task, me))
             # the next handler must not see what this one has set
             if copy_context() != self._clean:
                 self._workers.discard(me)
@@ -194,19 +199,28 @@ class Workers:
         bell.set_result(None)
         return 1
 
-    async def _do(self, work: Work, me: asyncio.Task[Any]) -> None:
+    def _must_wait(self, work: Work) -> bool:
+        """Whether something must be known before this may begin. Most tasks wait for nothing."""
+        return (
+            self._is_in_doubt() or self._solitude.is_sought or self._withdrawals.since_ms > work.record.timestamp_ms
+        )
+
+    async def _wait_to_begin(self, work: Work) -> None:
         # A process that was away may have lost its share. Nothing begins before the broker has said
         # what is ours as of now (docs/adr/0012).
         if self._is_in_doubt():
             await self._confirm()
         if self._solitude.is_sought:
             await self._solitude.wait_open()
-        if not self._withdrawals.covers(work.record.timestamp_ms):
+        if self._withdrawals.since_ms > work.record.timestamp_ms:
             await self._withdrawals.catch_up(work.record.timestamp_ms)
-        # each of the waits above may have been long enough to lose the partition
+
+    def _opened(self, work: Work) -> Task | None:
+        """The task of a work; None if there is nothing to do for it."""
+        # each of the waits before it may have been long enough to lose the partition
         if work.share.is_released:
             self._drop(work)
-            return
+            return None
         try:
             work.task = task = decode_task(work.record)
         except MalformedRecord as error:
@@ -215,9 +229,13 @@ class Workers:
             self._counts.dead_lettered += 1
             self._log.warning("task_malformed", task_record=work.place, error=str(error))
             self._deliver(work, self._replies.malformed(work.record, error))
-            return
+            return None
         if self._withdrawals.withdrawn and self._is_withdrawn(work, task):
-            return
+            return None
+        return task
+
+    async def _do_suspect(self, work: Work, task: Task, me: asyncio.Task[Any]) -> None:
+        """Do a task with deaths: once it is named, and alone if there were several."""
         is_lone = task.deaths >= DEATHS
         # alone first: one that is named and waits would count as begun if another one kills us
         if is_lone and not await self._is_alone(work):
@@ -226,9 +244,8 @@ class Workers:
             self._solitude.leave()
             self._drop(work)
             return
-        if task.deaths and not self._name(work):
+        if not self._name(work):
             return
-        work.share.working[work.record.offset] = work
         try:
             await self._do_task(work, task, me)
         finally:
@@ -267,16 +284,19 @@ class Workers:
         return False
 
     async def _do_task(self, work: Work, task: Task, me: asyncio.Task[Any]) -> None:
+        work.share.working[work.record.offset] = work
         if self._handlers.is_too_late(work):
             self._expire(work, task)
             return
         solitude = self._solitude
         solitude.running += 1
         self._begun(work)
+        beat = self._signs.begin(work, task)
         try:
-            await self._handlers.run(work, me, self._signs.begin(work, task))
+            await self._handlers.run(work, me, beat)
         finally:
-            self._signs.end(work)
+            if beat is not None:
+                self._signs.end(work)
             solitude.running -= 1
             if solitude.is_sought:
                 solitude.changed()
