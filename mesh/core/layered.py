@@ -121,3 +121,11 @@ def changed(before: Mapping[str, Value], changes: Mapping[str, Value]) -> Mappin
         return before.changed(changes)
     after = {**before, **changes}
     return Layered(after, {}) if len(after) > _LARGE else after
+
+
+def with_entry(before: Mapping[str, Value], key: str, value: Value) -> Mapping[str, Value]:
+    """As `changed`, with one entry: what most events change."""
+    if type(before) is Layered:
+        return before.changed({key: value})
+    after = {**before, key: value}
+    return Layered(after, {}) if len(after) > _LARGE else after

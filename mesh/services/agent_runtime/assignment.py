@@ -211,13 +211,13 @@ class Assignment:
             await self._committed_some.wait()
         return not share.is_released
 
-    def begun(self, work: Work) -> None:
-        """Note that this work begins now."""
-        share = work.share
-        share.begins.begin(work.record.offset)
-        # only while some wait for the line: otherwise ordinary commits move it soon enough
-        if share.beyond and share.begins.is_short(self._concurrency):
-            self._hurry(share)
+    def near_line(self, work: Work) -> None:
+        """Move the line soon, if this work, which has begun, came near it.
+
+        Only while others wait for it: otherwise ordinary commits move it soon enough.
+        """
+        if work.share.begins.is_short(self._concurrency):
+            self._hurry(work.share)
 
     def drop_blocked(self) -> None:
         """Give back what may not begin yet."""

@@ -148,7 +148,7 @@ class AgentRuntime:
             confirm=self._confirm,
             name=self._assignment.name,
             name_now=self._assignment.name_now,
-            begun=self._assignment.begun,
+            near_line=self._assignment.near_line,
             solitude=solitude or Solitude(),
             withdrawals=self._withdrawals,
             log=self._log,

@@ -37,8 +37,8 @@ class Workers:
 
     Before a task begins: `is_in_doubt` and then `confirm`, whether its partition is ours; `name`,
     whether it may begin although processes have died with it (`name_now`: once it may; false if its
-    partition is lost before); `begun`, that it does. `withdrawals`:
-    what nobody wants any more.
+    partition is lost before). `near_line`: it has begun, and others wait for the begin line behind
+    it. `withdrawals`: what nobody wants any more.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Workers:
         confirm: Callable[[], Awaitable[None]],
         name: Callable[[Work], bool],
         name_now: Callable[[Work], Awaitable[bool]],
-        begun: Callable[[Work], None],
+        near_line: Callable[[Work], None],
         solitude: Solitude,
         withdrawals: Withdrawals,
         log: Any,
@@ -88,7 +88,7 @@ class Workers:
         self._confirm = confirm
         self._name = name
         self._name_now = name_now
-        self._begun = begun
+        self._near_line = near_line
         self._solitude = solitude
         self._withdrawals = withdrawals
         self._is_stopping = False
@@ -201,9 +201,7 @@ class Workers:
 
     def _must_wait(self, work: Work) -> bool:
         """Whether something must be known before this may begin. Most tasks wait for nothing."""
-        return (
-            self._is_in_doubt() or self._solitude.is_sought or self._withdrawals.since_ms > work.record.timestamp_ms
-        )
+        return self._is_in_doubt() or self._solitude.is_sought or self._withdrawals.since_ms > work.record.timestamp_ms
 
     async def _wait_to_begin(self, work: Work) -> None:
         # A process that was away may have lost its share. Nothing begins before the broker has said
@@ -290,7 +288,10 @@ class Workers:
             return
         solitude = self._solitude
         solitude.running += 1
-        self._begun(work)
+        share = work.share
+        share.begins.begin(work.record.offset)
+        if share.beyond:
+            self._near_line(work)
         beat = self._signs.begin(work, task)
         try:
             await self._handlers.run(work, me, beat)

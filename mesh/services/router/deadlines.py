@@ -13,17 +13,20 @@ from mesh.core.events import (
     BudgetRaised,
     DeadlineMoved,
     Decision,
+    Event,
     QuestionAsked,
     TaskDispatched,
     TaskFailed,
     TaskSucceeded,
     WorkflowStarted,
 )
-from mesh.core.state import Workflow
+from mesh.core.state import StepState, Workflow
 from mesh.services.router.liveness import Liveness
 from mesh.services.router.timers import AWAITED, Awaited, Timers
 
 _SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
+_ENDS_ATTEMPT: Final = (TaskSucceeded, TaskFailed)
+_OF_APPROVALS: Final = frozenset({ApprovalRequested2, ApprovalEscalated, DeadlineMoved, QuestionAsked})
 _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 
 
@@ -62,24 +65,29 @@ class Deadlines:
             # only a time that this decision has set: an older one is armed already
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
                 self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
-            match event:
-                case TaskDispatched() if step is not None:  # or its own decision made it needless
+            # the most frequent first, and none of the rest is tried on most
+            if isinstance(event, TaskDispatched):
+                if step is not None:  # or its own decision made it needless
                     self.signs.watch(workflow, event.step, step)
-                case TaskSucceeded() | TaskFailed():
-                    self.signs.forget(event.task_id)
-                case ApprovalRequested2() | ApprovalEscalated() if step is not None:
-                    self.timers.arm_stage(workflow, event.step, step)
-                case DeadlineMoved() | QuestionAsked() if step is not None and step.status == "asking":
-                    if step.due_at_ms is not None:
-                        self.timers.arm(step.due_at_ms, workflow.workflow_id, event.step, workflow.run_id, step)
-                case _:
-                    pass
+            elif isinstance(event, _ENDS_ATTEMPT):
+                self.signs.forget(event.task_id)
+            elif step is not None and type(event) in _OF_APPROVALS:
+                self._arm_approval(event, workflow, step)
         if workflow.plan is not None and workflow.plan.next_at_ms is not None:
             self.timers.arm_schedule(workflow.plan.next_at_ms, workflow.workflow_id)
         if workflow.limiter is not None:
             self.timers.arm_rate(workflow)
         if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
             self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
+
+    def _arm_approval(self, event: Event, workflow: Workflow, step: StepState) -> None:
+        match event:
+            case ApprovalRequested2() | ApprovalEscalated():
+                self.timers.arm_stage(workflow, event.step, step)
+            case DeadlineMoved() | QuestionAsked() if step.status == "asking" and step.due_at_ms is not None:
+                self.timers.arm(step.due_at_ms, workflow.workflow_id, event.step, workflow.run_id, step)
+            case _:
+                pass
 
     def nearest_at_ms(self) -> int | None:
         """The nearest time of all."""

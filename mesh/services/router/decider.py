@@ -190,18 +190,18 @@ class Decider:
 
         False, with nothing changed: something of it is too large.
         """
-        crosses = crossings(decided.events) > 0
+        state, crosses = self.state, crossings(decided.events) > 0
         decision = Decision(
             epoch=self._token,
             workflow_id=workflow_id,
             at_ms=now_ms,
             cause=cause,
-            positions=self.state.positions,
-            mark=self.mark,
+            positions=state.positions,
+            mark=self.own.hold_back(state.mark),
             events=decided.events,
             # counts only records for other workflows, so a decision without any
             # says nothing (docs/adr/0006)
-            sequence=self.state.sequence if crosses else 0,
+            sequence=state.sequence if crosses else 0,
         )
         record = encode_decision(decision, topic=self._log.topic, partition=self._log.partition)
         limit = self._broker.max_record_bytes
@@ -212,7 +212,7 @@ class Decider:
             if out.size_bytes() > limit:
                 return False
         # what is open must reach its topic in the order of the log, as records for others must
-        if ShowApproval in map(type, sends):
+        if sends and ShowApproval in map(type, sends):
             places = [n for n, effect in enumerate(sends, len(batch.effects)) if isinstance(effect, ShowApproval)]
             batch.places += [(n, len(batch.decisions)) for n in places]
             crosses = True

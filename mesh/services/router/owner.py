@@ -382,7 +382,8 @@ class Owner:
 
     def _take(self, batch: Batch, record: Record, now_ms: int) -> None:
         """Decide one record, or ignore one that is decided already."""
-        decider, state = self._decider, self.state
+        decider = self._decider
+        state = decider.state
         if record.offset < state.positions.get(record.topic, 0):
             return
         try:
@@ -451,7 +452,7 @@ class Owner:
         if record.topic == self._topics.results:
             return reply_input(record)
         given, cause = inbox_input(record)
-        return (None if is_repeated(self.state, given) else given), cause
+        return (None if is_repeated(self._decider.state, given) else given), cause
 
     def _strayed(self, given: ResultReceived | SignReceived | InboxInput) -> str:
         """Why nobody here can take this result; empty if it may be one of ours."""

@@ -7,6 +7,8 @@ whatever reason. One pass for each decision sees to it, so no other rule need th
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from mesh.core import ids
 from mesh.core.decide.draft import Draft
 from mesh.core.events import RoundStarted, SlotReleased, SlotRequested
@@ -23,7 +25,7 @@ class LimitAt(NamedTuple):
     limit: Limit
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True):
     """An attempt whose agent is known, on its way there.
 
     `place`, `task`: of the step. `turn`: the round of its loop. `reserve`: what is set aside of the

@@ -12,6 +12,7 @@ from mesh.core.decide.begin.limit import Attempt, limits_of, request
 from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
 from mesh.core.route import AgentWork, CallWork, ExpressionError, Scope
+from mesh.core.state import Account
 
 
 def agent_work(draft: Draft, place: str) -> AgentWork:
@@ -78,10 +79,8 @@ def dispatch(
     `hop`th. `failed`: the agent that failed, if a new one is chosen. `beyond`: the limit that has
     just granted a slot; what the task needs of the budget is then reserved.
     """
-    # what was done must be undone, whatever the budget has left; and a question was let through
-    # when it was asked
-    is_due = ids.is_undo(place) or ids.is_question(place)
-    short = None if is_due else _shortage(draft, work, beyond)
+    workflow = draft.live
+    short = None if workflow.account is None else _shortage(draft, workflow.account, place, work, beyond)
     if short is not None:
         held = TaskHeld(
             step=place,
@@ -94,7 +93,7 @@ def dispatch(
         )
         draft.add(held)
         return
-    workflow, turn = draft.live, round_of(draft, place)
+    turn = round_of(draft, place)
     # without the attempt: it is the idempotency key of all attempts
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn, hop=hop))
     agent = agent or work.agent
@@ -107,16 +106,15 @@ def dispatch(
             return
         agent, reason = choice.agent, f"{reason}; {choice.why}"
     one = Attempt(place, task, attempt, agent, value, reason, budget_from, turn, hop, work.reserve)
-    # after the budget: what is reserved stays reserved while the task queues (ADR 7)
-    if not _waits_for_slot(draft, work, one, beyond):
+    # Most tasks are under no limit, and pay for one look into the directory. After the budget: what
+    # is reserved stays reserved while the task queues (ADR 7).
+    is_free = work.limit is None and not _has_limit(draft, agent)
+    if is_free or not _waits_for_slot(draft, work, one, beyond):
         _send(draft, work, one)
 
 
 def _waits_for_slot(draft: Draft, work: AgentWork, one: Attempt, beyond: str) -> bool:
     """Ask the next limit for a slot. False: there is no other limit, and the task may go."""
-    # most tasks are under no limit, and pay for one look into the directory
-    if work.limit is None and not _has_limit(draft, one.agent):
-        return False
     try:
         limits = limits_of(draft, work, one.agent, beyond=beyond)
         if limits:
@@ -160,11 +158,11 @@ def _did(draft: Draft, place: str) -> str:
     return draft.live.steps[ids.step_of(place)].agent if ids.is_undo(place) else ""
 
 
-def _shortage(draft: Draft, work: AgentWork, beyond: str) -> Shortage | None:
+def _shortage(draft: Draft, account: Account, place: str, work: AgentWork, beyond: str) -> Shortage | None:
     """What the budget lacks for the task."""
-    account = draft.live.account
-    # most runs have no budget
-    if account is None:
+    # what was done must be undone, whatever the budget has left; and a question was let through
+    # when it was asked
+    if ids.is_undo(place) or ids.is_question(place):
         return None
     if not beyond:
         return draft.shortage(work.reserve)
