@@ -80,6 +80,7 @@ class Handlers:
             self.running.pop(work, None)
             work.runner = None
         if work.is_over:
+            work.ended_s = 0.0
             self._forget(task.attempt_id, me)
         else:
             self._end(work, answer, traceparent)

@@ -45,6 +45,7 @@ class Replies:
     def result(self, work: Work, answer: Answer, traceparent: str | None = None) -> OutRecord:
         """The result of a task that was begun."""
         assert work.task is not None  # noqa: S101 - only what was decoded has a result
+        work.ended_s = self._ticks()
         record = encode_result(
             work.task,
             output=answer if isinstance(answer, bytes) else None,
@@ -52,7 +53,7 @@ class Replies:
             handover=answer if isinstance(answer, HandOver) else None,
             agent_version=self._version,
             agent_instance=self._instance,
-            duration_ms=round((self._ticks() - work.started_s) * _MS, 3),
+            duration_ms=round((work.ended_s - work.started_s) * _MS, 3),
             usage=work.usage or None,
             traceparent=traceparent,
         )

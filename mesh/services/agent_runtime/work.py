@@ -161,6 +161,7 @@ class Work:
 
     __slots__ = (
         "deadline_ms",
+        "ended_s",
         "is_over",
         "is_settled",
         "record",
@@ -180,6 +181,7 @@ class Work:
         self.deadline_ms = 0.0
         self.time_out_kind = "timeout"  # what it is to miss it
         self.started_s = 0.0
+        self.ended_s = 0.0  # when its result was made; 0: it has none, or its handler ran on
         self.is_over = False
         self.is_settled = False
         self.usage: dict[str, float] = {}  # what its handler says that it took

@@ -173,7 +173,8 @@ class Workers:
                 self._workers.discard(me)
                 self._hire()
                 return
-            if self._ticks() > slice_end_s:
+            # A clock costs a good part of a small task, and the task's result was made just now.
+            if (work.ended_s or self._ticks()) > slice_end_s:
                 await asyncio.sleep(0)
                 slice_end_s = self._ticks() + _SLICE_S
 
