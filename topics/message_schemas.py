@@ -14,6 +14,7 @@ from mesh.codec.calendars import CalendarActivationBody, CalendarBody
 from mesh.codec.channels import Channel
 from mesh.codec.commands import CommandReceipt
 from mesh.codec.definitions import ActivationBody
+from mesh.codec.delegations import AbsenceBody, DelegationBody, DelegationEndBody
 from mesh.codec.handlings import Handling
 from mesh.codec.notices import Notice
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
@@ -24,8 +25,9 @@ from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
 from mesh.codec.withdrawals import Withdrawal
 from mesh.core.approvals import MOST_NAMES
+from mesh.core.delegations import MOST_NAMED
 from mesh.core.events import LogRecord
-from mesh.core.inputs import AnswerKind, Command, InboxInput
+from mesh.core.inputs import PERSONAL, AnswerKind, Command, InboxInput
 from mesh.core.questions import MOST_QUESTIONS
 from mesh.routes.keys import ROUTE
 
@@ -128,6 +130,25 @@ def schemas() -> dict[str, dict[str, Any]]:
             "nothing that it signs counts any more, if the broker takes it two seconds after this or later. `since`: "
             "RFC 3339, from when on the key is distrusted, for the audit. Stored in partition 0, once.",
             KeyRevocationBody,
+        ),
+        "delegation": _of_types(
+            "Delegation",
+            "The value of a record of mesh.approvals.delegations, or of mesh.approvals.people if who grants roles says so, whose key is delegation/ and its id: `to` may answer for "
+            "`from`, for answers that the broker takes from `start` on and before `until` (90 days at most), and two "
+            "seconds after this record or later. Stored in partition 0; the first record of an id is the one.",
+            DelegationBody,
+        ),
+        "delegation-end": _of_types(
+            "End of a delegation",
+            "The value of a record of mesh.approvals.delegations, or of mesh.approvals.people if who grants roles says so, whose key is delegation-end/ and a delegation's id: nothing "
+            "that the broker takes two seconds after it or later is answered under that. It never comes back.",
+            DelegationEndBody,
+        ),
+        "absence": _of_types(
+            "Absence",
+            "The value of a record of mesh.approvals.delegations, or of mesh.approvals.people if who grants roles says so, whose key is absent/ and a person's id: nobody has to remind "
+            "them. Of two records the one that was `said` later counts. It takes no right.",
+            AbsenceBody,
         ),
         "channel": _of_types(
             "Channel",
@@ -260,7 +281,7 @@ def _response() -> dict[str, Any]:
         "description": "The value of a record of mesh.approvals.responses: a person's answer, bare or signed. No "
         "CloudEvents headers are needed; if there are any, "
         "ce_id is the answer's id, unless a signature says another.",
-        "anyOf": [_bare_response(), _signed_response()],
+        "anyOf": [_bare_response(), _personal_response(), _signed_response()],
     }
 
 
@@ -282,6 +303,31 @@ def _signed_response() -> dict[str, Any]:
     }
 
 
+def _personal_response() -> dict[str, Any]:
+    names = {"type": ["array", "null"], "items": SOME_STRING, "minItems": 1, "maxItems": MOST_NAMED}
+    return {
+        "type": "object",
+        "required": ["decision", "by"],
+        "properties": {
+            "decision": {
+                "enum": sorted(PERSONAL),
+                "description": "What a person says of themself, and of no approval: that somebody may answer for them, "
+                "that a delegation ends, or that they are away.",
+            },
+            "by": {**SOME_TEXT, "description": "Whose delegation or absence it is."},
+            "to": {**STRING_OR_NULL, "description": "delegate: who may answer for `by`."},
+            "start": {**STRING_OR_NULL, "description": "delegate, absent: RFC 3339; from now on without it."},
+            "until": {**STRING_OR_NULL, "description": "delegate, absent: RFC 3339. A delegation has 90 days at most."},
+            "roles": {**names, "description": "delegate: only by these roles of `by`; all without it."},
+            "routes": {**names, "description": "delegate: only in these routes; everywhere without it."},
+            "delegation": {**STRING_OR_NULL, "description": "end: the delegation's id, as its receipt says it."},
+            "reason": STRING_OR_NULL,
+            "answer_id": {**STRING_OR_NULL, "description": "As of an answer to an approval."},
+        },
+        "additionalProperties": False,
+    }
+
+
 def _bare_response() -> dict[str, Any]:
     return {
         "type": "object",
@@ -289,7 +335,7 @@ def _bare_response() -> dict[str, Any]:
         "properties": {
             "approval_id": {**SOME_TEXT, "description": "As asked: <workflow id>/<run id>/<step>."},
             "decision": {
-                "enum": [*get_args(AnswerKind), "approved", "rejected"],
+                "enum": [*(kind for kind in get_args(AnswerKind) if kind not in PERSONAL), "approved", "rejected"],
                 "description": "All but approve and reject are for requests of version 2.",
             },
             "by": {**SOME_TEXT, "description": "Who answers; must have the role that the request names."},
@@ -305,6 +351,10 @@ def _bare_response() -> dict[str, Any]:
             "form": {"description": "What the terms' form asks for; any JSON."},
             "text": {**STRING_OR_NULL, "description": "comment, ask, inform: what is said."},
             "to": {**STRING_OR_NULL, "description": "ask: whom, as the question's terms name them."},
+            "for": {
+                **STRING_OR_NULL,
+                "description": "approve, reject, choose: the person whose vote it is, who has delegated to `by`.",
+            },
             "question": {
                 "type": ["integer", "null"],
                 "minimum": 1,

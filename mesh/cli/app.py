@@ -39,6 +39,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "For those who approve": {
         "approvals": Entry("mesh.cli.approvals.group:approvals", "List what waits for a person, show it, answer it."),
+        "delegations": Entry("mesh.cli.delegations:delegations", "Say who may answer for whom, and until when."),
+        "absences": Entry("mesh.cli.absences:absences", "Say who is away, and until when."),
     },
     "For operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
@@ -84,6 +86,8 @@ SHORT_FORMS: Final = {
     "ask-back": Entry("mesh.cli.approvals.questions:ask_back", "mesh approvals ask-back ID TEXT"),
     "inform": Entry("mesh.cli.approvals.questions:inform", "mesh approvals inform ID TEXT"),
     "comment": Entry("mesh.cli.approvals.votes:comment", "mesh approvals comment ID TEXT"),
+    "delegate": Entry("mesh.cli.delegations:add", "mesh delegations add --to PERSON --until WHEN"),
+    "absent": Entry("mesh.cli.absences:add", "mesh absences add --until WHEN"),
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 _ALL: Final = COMMANDS | SHORT_FORMS

@@ -88,7 +88,8 @@ async def _export(session: Session, workflow_id: str) -> list[bytes]:
         partition = ids.partition_of_key(workflow_id.encode(), info.partitions)
         mesh = mesh_of(topics.prefix, await broker.cluster_id())
         head = Head(bundle=1, mesh=mesh, workflow_id=workflow_id, log=topics.log, partition=partition)
-        people = await _all(broker, TopicPartition(topics.people, 0)) if topics.people in found else []
+        kept = [name for name in (topics.people, topics.delegations) if name in found]
+        people = [record for name in kept for record in await _all(broker, TopicPartition(name, 0))]
         decisions = await _all(broker, TopicPartition(topics.log, partition))
     if not any(record.key == workflow_id.encode() for record in decisions):
         raise NotFound(f"the log has no decision about {workflow_id}: give the whole id (`mesh workflows list`)")

@@ -5,7 +5,7 @@ not judge an answer: the owner decides who may give it and whether it came in ti
 `encode_request`, `encode_receipt` and `decode_response`; approvers' clients call the other three.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
@@ -15,13 +15,14 @@ from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
 from mesh.codec.jws_bodies import SIGNED_FIELDS, encode_signed, opened
 from mesh.codec.places import place, receipt_id_at
-from mesh.codec.times import parse_rfc3339, rfc3339
+from mesh.codec.times import is_rfc3339, parse_rfc3339, rfc3339
 from mesh.codec.unreadable import PayloadIsNull
 from mesh.core import ids
-from mesh.core.approvals import Terms
+from mesh.core.approvals import LONGEST_NAME, Terms
+from mesh.core.delegations import MOST_NAMED
 from mesh.core.effects import AskApproval
 from mesh.core.ids import parse_step_id
-from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerKind, first_version
+from mesh.core.inputs import PERSONAL, AnswerGiven, AnswerGiven2, AnswerKind, first_version
 from mesh.core.json_values import digest as payload_digest
 from mesh.core.questions import MOST_QUESTIONS
 from mesh.core.receipts import Place, SendReceipt
@@ -42,7 +43,19 @@ _DECISIONS: Final[dict[str, AnswerKind]] = {
 _EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "reject", "by": "<who you are>"}, and if you like "digest", "reason", "payload"; "edited": true with a payload of null'
 
 
-_MORE: Final = tuple(kind for kind in get_args(AnswerKind) if kind not in {"approve", "reject"})
+_MORE: Final = tuple(kind for kind in get_args(AnswerKind) if kind not in {"approve", "reject", *PERSONAL})
+_VOTES: Final = ("approve", "reject", "choose")
+_PERIOD: Final = ("start", "until")
+_LISTS: Final = ("roles", "routes")
+_OPTIONAL: Final = (*SIGNED_FIELDS, *_PERIOD, "delegation")
+# of what a person says of themself, and whether it must be there
+_FIELDS_OF: Final[dict[str, dict[str, bool]]] = {
+    "delegate": {"to": True, "until": True, "start": False, "roles": False, "routes": False},
+    "end": {"delegation": True},
+    "absent": {"until": True, "start": False},
+}
+MOST_REASON: Final = 2_000  # characters, of what is kept on the people's topic
+_OF_PERSONS: Final = (*_PERIOD, *_LISTS, "delegation")
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +109,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     have: int | msgspec.UnsetType = msgspec.UNSET
     need: int | msgspec.UnsetType = msgspec.UNSET
     edition: int | msgspec.UnsetType = msgspec.UNSET
+    # the person for whom a delegate has answered
+    on_behalf: str | msgspec.UnsetType = msgspec.field(name="for", default=msgspec.UNSET)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -167,6 +182,7 @@ def encode_receipt(effect: SendReceipt, *, topics: Topics) -> OutRecord:
         have=msgspec.UNSET if effect.have is None else effect.have,
         need=msgspec.UNSET if effect.need is None else effect.need,
         edition=msgspec.UNSET if effect.edition is None else effect.edition,
+        on_behalf=effect.on_behalf[: ids.MAX_ID] or msgspec.UNSET,
     )
     headers = binary_headers(
         id=receipt_id(effect),
@@ -196,6 +212,26 @@ class Signer(NamedTuple):
     sign: Callable[[dict[str, Any]], str]
 
 
+class Personal(NamedTuple):
+    """What a person says of a delegation or an absence. `start_ms` 0: from now on."""
+
+    start_ms: int = 0
+    until_ms: int = 0
+    roles: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    delegation: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """As the record has them, those that say something."""
+        return {
+            "start": rfc3339(self.start_ms) if self.start_ms else "",
+            "until": rfc3339(self.until_ms) if self.until_ms else "",
+            "roles": list(self.roles),
+            "routes": list(self.routes),
+            "delegation": self.delegation,
+        }
+
+
 def encode_response(
     *,
     topics: Topics,
@@ -212,18 +248,22 @@ def encode_response(
     text: str = "",
     to: str = "",
     question: int = 0,
+    on_behalf: str = "",
+    personal: Personal | None = None,
     traceparent: str | None = None,
     signer: Signer | None = None,
 ) -> OutRecord:
     """A person's answer, as the mesh's own clients send it.
 
     `answer_id` is fresh for each answer. `payload` is an edit, null too. With a `signer` it is
-    signed.
+    signed. `approval_id` is empty with what a person says of themself, and `personal` has the rest.
     """
     parts = parse_step_id(approval_id)
-    workflow_id = parts.workflow_id if parts else approval_id
-    data: dict[str, Any] = {"approval_id": approval_id, "decision": decision, "by": by}
+    workflow_id = ids.person_id(by) if decision in PERSONAL else parts.workflow_id if parts else approval_id
+    data: dict[str, Any] = {"approval_id": approval_id} if approval_id else {}
+    data |= {"decision": decision, "by": by}
     said = {"digest": digest, "reason": reason, "choice": choice, "text": text, "to": to, "question": question}
+    said |= {"for": on_behalf, **({} if personal is None else personal.fields())}
     data |= {name: value for name, value in said.items() if value}
     if form is not None:
         data["form"] = form
@@ -235,7 +275,7 @@ def encode_response(
         source="/mesh/approvers",
         type=RESPONSE_TYPE,
         workflow_id=workflow_id,
-        causation_id=approval_id,
+        causation_id=approval_id or None,
         traceparent=traceparent,
         time=rfc3339(at_ms),
     )
@@ -261,12 +301,13 @@ def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
     body = read_body(
         record,
         what="answer",
-        required=("approval_id", "decision", "by"),
-        optional=("digest", "reason", "choice", "text", "to", "answer_id", *SIGNED_FIELDS),
+        required=("decision", "by"),
+        optional=("approval_id", "digest", "reason", "choice", "text", "to", "for", "answer_id", *_OPTIONAL),
         flags=("edited",),
-        anything=("payload", "form", "via", "question"),
+        anything=("payload", "form", "via", "question", *_LISTS),
         example=_EXAMPLE,
         unwrap=opened,
+        also=lambda data: () if _is_personal(data.get("decision")) else ("approval_id",),
     )
     source = {
         "source_topic": record.topic,
@@ -277,6 +318,10 @@ def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
     whole = answer_of(body.data, source, where=place(record), own_id=body.id, traceparent=body.traceparent)
     # a router of before can read the first version, so it is used wherever it says all (ADR 16)
     return first_version(whole) or whole
+
+
+def _is_personal(decision: Any) -> bool:
+    return isinstance(decision, str) and decision.strip().lower() in PERSONAL
 
 
 def answer_of(
@@ -292,17 +337,22 @@ def answer_of(
             f'{where}: the answer\'s `decision` is {data["decision"]!r}; send "approve" or "reject", '
             f"or of a question that takes more, {', '.join(_MORE)}"
         )
-    parts = parse_step_id(data["approval_id"])
+    own_id = data.get("answer_id") or own_id
+    if decision in PERSONAL:
+        return _personal(data, source, decision, where=where, own_id=own_id, traceparent=traceparent)
+    approval_id = data.get("approval_id") or ""
+    parts = parse_step_id(approval_id)
     if parts is None:
         raise MalformedRecord(
-            f"{where}: the answer's `approval_id` {data['approval_id']!r} is not an approval's id "
+            f"{where}: the answer's `approval_id` {approval_id!r} is not an approval's id "
             "(<workflow id>/<run id>/<step>); copy it from the request, or from `mesh approvals`"
         )
+    _refuse_fields(where, data, _OF_PERSONS, f"of {', '.join(sorted(PERSONAL))} alone")
     return AnswerGiven2(
         workflow_id=parts.workflow_id,
         **source,
-        approval_id=data["approval_id"],
-        answer_id=data.get("answer_id") or own_id,
+        approval_id=approval_id,
+        answer_id=own_id,
         jws=data.get("jws") or "",
         decision=decision,
         by=data["by"],
@@ -314,8 +364,85 @@ def answer_of(
         text=data.get("text") or "",
         to=data.get("to") or "",
         question=_question(where, data),
+        on_behalf=_on_behalf(where, data, decision),
         traceparent=traceparent,
     )
+
+
+def _on_behalf(where: str, data: Mapping[str, Any], decision: AnswerKind) -> str:
+    """The person for whom an answer is. A delegate votes for the payload as it is, and no more."""
+    giver: str = data.get("for") or ""
+    if giver and (decision not in _VOTES or "payload" in data):
+        raise MalformedRecord(
+            f"{where}: the answer is `for` {giver!r:.50}: only {', '.join(_VOTES)} can be, and without a "
+            "`payload`; edit in your own name"
+        )
+    return giver
+
+
+def _refuse_fields(where: str, data: Mapping[str, Any], names: Iterable[str], why: str) -> None:
+    found = [name for name in names if data.get(name) is not None]
+    if found:
+        raise MalformedRecord(f"{where}: {', '.join(f'`{name}`' for name in found)}: {why}")
+
+
+def _personal(
+    data: Mapping[str, Any],
+    source: Mapping[str, Any],
+    decision: AnswerKind,
+    *,
+    where: str,
+    own_id: str,
+    traceparent: str | None,
+) -> AnswerGiven2:
+    """What a person says of themself. Raises `MalformedRecord`."""
+    wanted = _FIELDS_OF[decision]
+    others = {"approval_id", "digest", "choice", "text", "for", "payload", "form", "question", "edited"}
+    _refuse_fields(where, data, sorted(others | {"to", *_OF_PERSONS} - wanted.keys()), f"not with {decision}")
+    lacking = [name for name, is_needed in wanted.items() if is_needed and not data.get(name)]
+    if lacking:
+        raise MalformedRecord(f"{where}: {decision} needs {', '.join(f'`{name}`' for name in lacking)}")
+    workflow_id = ids.person_id(data["by"])
+    longest = max(len(name) for name in (data["by"], data.get("to") or ""))
+    if longest > LONGEST_NAME or len(workflow_id) > ids.MAX_ID:
+        raise MalformedRecord(f"{where}: a person's name has at most {LONGEST_NAME} characters")
+    return AnswerGiven2(
+        workflow_id=workflow_id,
+        **source,
+        approval_id="",
+        answer_id=own_id,
+        jws=data.get("jws") or "",
+        decision=decision,
+        by=data["by"],
+        reason=(data.get("reason") or "")[:MOST_REASON],
+        to=data.get("to") or "",
+        start_ms=_instant(where, data, "start"),
+        until_ms=_instant(where, data, "until"),
+        roles=_names(where, data, "roles"),
+        routes=_names(where, data, "routes"),
+        delegation=data.get("delegation") or "",
+        traceparent=traceparent,
+    )
+
+
+def _instant(where: str, data: Mapping[str, Any], name: str) -> int:
+    text = data.get(name)
+    if not text:
+        return 0
+    if not is_rfc3339(text):
+        raise MalformedRecord(f"{where}: `{name}` is not an RFC 3339 time, e.g. 2026-11-24T09:00:00Z")
+    return parse_rfc3339(text)
+
+
+def _names(where: str, data: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = data.get(name)
+    if found is None:
+        return ()
+    is_list = isinstance(found, list) and all(isinstance(one, str) and 0 < len(one) <= LONGEST_NAME for one in found)
+    # an empty list could mean nothing, or all
+    if not is_list or not found or len(found) > MOST_NAMED:
+        raise MalformedRecord(f"{where}: `{name}` is not a list of 1 to {MOST_NAMED} names")
+    return tuple(found)
 
 
 def _question(where: str, data: Mapping[str, Any]) -> int:

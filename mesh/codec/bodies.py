@@ -40,12 +40,13 @@ def read_body(
     example: str,
     flags: Sequence[str] = (),
     unwrap: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    also: Callable[[dict[str, Any]], Sequence[str]] | None = None,
 ) -> Body:
     """Read and check the fields of a record that should hold `what` ("answer").
 
     `required` fields are strings that are not blank, `optional` ones strings or null, `flags` true,
     false or null, `anything` ones any JSON. No id may be longer than `ids.MAX_ID`. `unwrap` opens
-    an envelope, and raises `MalformedRecord` as this does.
+    an envelope, and raises `MalformedRecord` as this does. `also`: what these fields make required.
 
     Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
     """
@@ -56,6 +57,7 @@ def read_body(
         data = data if unwrap is None else unwrap(data)
     except MalformedRecord as error:
         raise MalformedRecord(f"{place(record)}: the {what} does not hold: {error}. Send {example}") from error
+    required = (*(() if also is None else also(data)), *required)
     problems = _problems(data, required, optional, flags)
     # refused, not ignored: a misspelt `payload` would approve the text that was not edited
     problems += _unknown(data, {*required, *optional, *flags, *anything})

@@ -15,6 +15,7 @@ from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
 from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import command_receipt_id, encode_command_receipt
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
+from mesh.codec.delegations import encode_personal, personal_key
 from mesh.codec.inbox import encode_inbox
 from mesh.codec.open_approvals import encode_shown, shown_id
 from mesh.codec.outcomes import encode_outcome, outcome_id
@@ -29,6 +30,7 @@ from mesh.core.effects import (
     PublishOutcome,
     SendDeadLetter,
     SendInput,
+    SendPersonal,
     SendTask,
     WithdrawTask,
 )
@@ -71,6 +73,8 @@ class EffectEncoder:
                 return self._input(effect)
             case WithdrawTask():
                 return encode_withdrawal(effect, topics=self._topics)
+            case SendPersonal():
+                return encode_personal(effect.record, topics=self._topics, at_ms=effect.at_ms, is_said=True)
             case _:
                 assert_never(effect)
 
@@ -120,5 +124,7 @@ def effect_id(effect: Effect) -> str:
             return crossing_id(effect.input)
         case WithdrawTask():
             return withdrawal_id(effect)
+        case SendPersonal():
+            return personal_key(effect.record)
         case _:
             assert_never(effect)

@@ -56,6 +56,7 @@ class OpenVote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: str
     reason: str = ""
     signed: Level = "none"  # none: it is claimed, and nobody has checked by whom
+    on_behalf: str = msgspec.field(name="for", default="")  # whose vote it is, if a delegate sent it
 
 
 class OpenChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -226,7 +227,14 @@ def _note(note: Note) -> OpenNote:
 
 
 def _vote(vote: Ballot) -> OpenVote:
-    return OpenVote(by=vote.by, choice=vote.choice, at=rfc3339(vote.at_ms), reason=vote.reason, signed=vote.signed)
+    return OpenVote(
+        by=vote.by,
+        choice=vote.choice,
+        at=rfc3339(vote.at_ms),
+        reason=vote.reason,
+        signed=vote.signed,
+        on_behalf=vote.on_behalf,
+    )
 
 
 def _change(change: Change) -> OpenChange:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from mesh.core.delegations import Mandate
 from mesh.core.questions import AskingBack, Question
 from mesh.core.reminding import Reminding
 from mesh.core.signing import Level, Proof
@@ -131,9 +132,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A person's vote that is in force.
 
-    `by`: the person's id. `roles`, `names`: those of the person's roles and further names at
-    `at_ms` that the terms name. So nobody has to look them up again. `people`: the version that
-    said so; empty: a file did.
+    `by`: the id of who sent it. `on_behalf`: the id of the person whose vote it is, if a delegate
+    sent it, under `delegation`; `by_roles`: that covers no seat that names the person. `roles`,
+    `names`: those of the person's roles and further names at `at_ms` that the terms name. So nobody
+    has to look them up again. `people`: the version that said so; empty: a file did.
     """
 
     by: str
@@ -147,6 +149,14 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     names: tuple[str, ...] = ()
     people: str = ""
     proof: Proof | None = None  # None: nobody has signed it
+    on_behalf: str = ""
+    delegation: str = ""
+    by_roles: bool = False
+
+    @property
+    def person(self) -> str:
+        """Whose vote it is: who fills the seat."""
+        return self.on_behalf or self.by
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -178,7 +188,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     It is judged if the deadline is moved behind it, and refused when the approval closes. `by`: the
     person's id. `roles`, `names`: all roles and further names that the person had at the time of
-    the answer. `version`: of the people, who said so; empty: a file did.
+    the answer. `version`: of the people, who said so; empty: a file did. `on_behalf`: for whom it
+    was sent, and `mandates`: the delegations that were in force for that.
     """
 
     by: str
@@ -198,6 +209,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: Proof | None = None
     to: str = ""
     question: int = 0
+    on_behalf: str = ""
+    mandates: tuple[Mandate, ...] = ()
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -247,6 +260,7 @@ class Ballot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_ms: int
     reason: str = ""
     signed: Level = "none"  # none: it is claimed, and nobody has checked by whom
+    on_behalf: str = ""  # whose vote it is, if a delegate sent it
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

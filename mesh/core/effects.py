@@ -14,7 +14,9 @@ import msgspec
 from mesh.core import ids
 from mesh.core.approvals import Terms
 from mesh.core.crossings import MAY_CROSS, Crossing, inputs_between
+from mesh.core.delegations import PersonalRecord
 from mesh.core.events import (
+    AbsenceSaid,
     AnswerRefused,
     AnswerRefused2,
     ApprovalClaimed,
@@ -28,6 +30,8 @@ from mesh.core.events import (
     CommandRefused,
     DeadlineMoved,
     Decision,
+    DelegationGiven,
+    DelegationTakenBack,
     EndStatus,
     Event,
     EventEmitted,
@@ -50,6 +54,7 @@ from mesh.core.receipts import (
     SendReceipt,
     receipt_of_command,
     receipt_of_end,
+    receipt_of_personal,
     receipt_of_refusal,
     receipt_of_verdict,
     receipt_of_word,
@@ -159,6 +164,17 @@ class WithdrawTask(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class SendPersonal(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.approvals.delegations`: what a person has said of themself.
+
+    Sent again it changes nothing.
+    """
+
+    workflow_id: str
+    record: PersonalRecord
+    at_ms: int
+
+
 Effect = (
     SendTask
     | WithdrawTask
@@ -170,6 +186,7 @@ Effect = (
     | PublishEvent
     | SendDeadLetter
     | SendInput
+    | SendPersonal
 )
 
 
@@ -328,6 +345,19 @@ def _request(decision: Decision, event: ApprovalRequested) -> AskApproval:
     )
 
 
+def _personal(decision: Decision, event: DelegationGiven | DelegationTakenBack | AbsenceSaid) -> list[Effect]:
+    """The record, and the receipt that says that it is on its way."""
+    match event:
+        case DelegationGiven():
+            record: PersonalRecord = event.delegation
+        case DelegationTakenBack():
+            record = event.end
+        case AbsenceSaid():
+            record = event.absence
+    sent = SendPersonal(workflow_id=decision.workflow_id, record=record, at_ms=decision.at_ms)
+    return [sent, receipt_of_personal(decision, record, event.answer_id)]
+
+
 _DERIVED: Final[dict[type[Event], Callable[[Decision, Any], Iterable[Effect]]]] = {
     TaskDispatched: _task,
     TasksWithdrawn: _withdrawals,
@@ -348,6 +378,9 @@ _DERIVED: Final[dict[type[Event], Callable[[Decision, Any], Iterable[Effect]]]] 
     ApprovalWithdrawn: lambda decision, event: [receipt_of_end(decision, event)],
     AnswerRefused: lambda decision, event: [receipt_of_refusal(decision, event)],
     AnswerRefused2: lambda decision, event: [receipt_of_refusal(decision, event)],
+    DelegationGiven: _personal,
+    DelegationTakenBack: _personal,
+    AbsenceSaid: _personal,
     CommandAccepted: receipt_of_command,
     CommandRefused: receipt_of_command,
     EventEmitted: lambda decision, event: [_event(decision, event)],

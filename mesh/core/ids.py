@@ -32,6 +32,7 @@ Built-in workflows have no route document. Their ids begin with `mesh.`, as no r
     schedule        mesh.schedule:<route>                when the route starts by itself
     clock           mesh.clock:<number>                  how a partition's time goes
     answers         mesh.answers:<partition>             answers there that name no approval
+    person          mesh.person:<name>                   what a person says of themself
     commands        mesh.commands:<partition>            commands there that name no workflow
     alias           mesh.alias:<route>.<name>/<value>    another name of a workflow of the route
 """
@@ -40,6 +41,8 @@ import re
 from hashlib import sha256
 from struct import unpack
 from typing import Final, NamedTuple
+
+from mesh.core.people import person_of
 
 MAX_ID: Final = 2_000
 """How many characters an id may have.
@@ -78,6 +81,7 @@ BUILT_IN: Final = "mesh."
 
 _SCHEDULE: Final = "mesh.schedule:"
 _ALIAS: Final = "mesh.alias:"
+_PERSON: Final = "mesh.person:"
 _CLOCK: Final = "mesh.clock:"
 _ANSWERS: Final = "mesh.answers:"
 _COMMANDS: Final = "mesh.commands:"
@@ -111,6 +115,15 @@ def clock_of(partition: int, partitions: int) -> str:
 def answers_id(partition: int) -> str:
     """The workflow that refuses the answers of a partition of their topic that name no approval."""
     return f"{_ANSWERS}{partition}"
+
+
+def person_id(name: str) -> str:
+    """The workflow that takes what somebody of this name says of themself."""
+    return f"{_PERSON}{escape_key(person_of(name))}"
+
+
+def is_person(workflow: str) -> bool:
+    return workflow.startswith(_PERSON)
 
 
 def commands_id(partition: int) -> str:

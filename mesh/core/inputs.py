@@ -8,7 +8,7 @@ the inbox records that other workflows' owners write. `ResultReceived` is a reco
 topic, written by agents. The owner itself makes `TimerDue` and `TaskUndeliverable`.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -79,8 +79,22 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+PersonalKind = Literal["delegate", "end", "absent"]
+"""Answers that name no approval: what a person says of themself."""
+
 AnswerKind = Literal[
-    "approve", "reject", "choose", "edit", "withdraw", "comment", "ask", "inform", "claim", "release", "extend"
+    "approve",
+    "reject",
+    "choose",
+    "edit",
+    "withdraw",
+    "comment",
+    "ask",
+    "inform",
+    "claim",
+    "release",
+    "extend",
+    PersonalKind,
 ]
 
 
@@ -90,7 +104,10 @@ class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
     `answer_id`: as there. `payload`: with approve, choose and edit. `to`: who is asked.
     `question`: the number of the one that is answered; 0: the only one that is open. `jws`: the
     signed answer, which says all the rest, and nothing of it is proven until the owner has
-    checked it (`CheckedAnswer`).
+    checked it (`CheckedAnswer`). `on_behalf`: whose vote it is, if not the sender's own.
+
+    With delegate and absent: `start_ms` (0: from now on), `until_ms`, and of a delegation `to`, and
+    the `roles` and `routes` that it covers. With end: the id of the `delegation`.
     """
 
     approval_id: str
@@ -107,6 +124,20 @@ class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
     question: int = 0
     traceparent: str | None = None
     jws: str = ""  # empty: nobody has signed it
+    on_behalf: str = ""
+    start_ms: int = 0
+    until_ms: int = 0
+    roles: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    delegation: str = ""
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether it is about its sender, and about no approval."""
+        return self.decision in PERSONAL
+
+
+PERSONAL: Final = frozenset(get_args(PersonalKind))
 
 
 class CheckedAnswer(AnswerGiven2, tag="CheckedAnswer", frozen=True, kw_only=True):
@@ -129,7 +160,7 @@ def without_more(given: AnswerGiven2) -> AnswerGiven | None:
     """What the answer says without its signature, if version 1 has words for all of it."""
     if given.decision not in ("approve", "reject") or given.choice or given.form is not None:
         return None
-    if given.text or given.to or given.question:
+    if given.text or given.to or given.question or given.on_behalf:
         return None
     fields = {name: getattr(given, name) for name in AnswerGiven.__struct_fields__}
     return AnswerGiven(**fields)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mesh.core.approvals import Vote
+from mesh.core.delegations import Absence, Delegation, DelegationEnd, PersonalRecord, named_briefly
 from mesh.core.events import (
     AnswerRefused,
     AnswerRefused2,
@@ -31,6 +32,7 @@ from mesh.core.events import (
     VoteCast,
     VoteTakenBack,
 )
+from mesh.core.schedules import rfc3339
 
 _WORD_CODES: Final = {
     VoteCast: "counted",
@@ -89,6 +91,7 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
     have: int | None = None
     need: int | None = None
     edition: int | None = None
+    on_behalf: str = ""  # the person for whom a delegate has answered
 
 
 class SendCommandReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +120,7 @@ def receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceipt
         verdict=event.verdict,
         closed=True,
         by=event.by,
+        on_behalf=event.on_behalf,
         at_ms=decision.at_ms,
         # at a deadline no answer caused it, so no place can name the receipt
         source=_source(decision, event) if event.answer_id else None,
@@ -149,6 +153,7 @@ def receipt_of_word(decision: Decision, event: _Word) -> list[SendReceipt]:
         verdict="",
         closed=False,
         by=said.by,
+        on_behalf=said.on_behalf if isinstance(said, Vote) else "",
         at_ms=decision.at_ms,
         source=_source(decision, event),
     )
@@ -206,10 +211,42 @@ def receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt:
         verdict=event.verdict,
         closed=event.closed,
         by=event.by,
+        on_behalf=event.on_behalf,
         at_ms=decision.at_ms,
         source=_source(decision, event),
     )
     return _counted(receipt, event) if isinstance(event, AnswerRefused2) else receipt
+
+
+def receipt_of_personal(decision: Decision, record: PersonalRecord, answer_id: str) -> SendReceipt:
+    """The receipt of what a person has said of themself. It is about no approval."""
+    code, message = _of_personal(record)
+    return SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id="",
+        answer_id=answer_id,
+        status="accepted",
+        code=code,
+        message=message,
+        verdict="",
+        closed=False,
+        by=record.by,
+        at_ms=decision.at_ms,
+        source=_source(decision),
+    )
+
+
+def _of_personal(record: PersonalRecord) -> tuple[str, str]:
+    match record:
+        case Delegation():
+            scope = named_briefly(record)
+            period = f"from {rfc3339(record.start_ms)} until {rfc3339(record.until_ms)}"
+            what = " ".join(filter(None, (f"{record.to} may answer for {record.giver}", scope, period)))
+            return "delegated", f"{what}: {record.id}"
+        case DelegationEnd():
+            return "ended", f"the delegation {record.id} ends"
+        case Absence():
+            return "absent", f"{record.person} is away from {rfc3339(record.start_ms)} until {rfc3339(record.until_ms)}"
 
 
 def receipt_of_command(decision: Decision, event: CommandAccepted | CommandRefused) -> list[SendCommandReceipt]:

@@ -14,6 +14,7 @@ from mesh.core.approvals import Asking
 from mesh.core.calendars import Calendar
 from mesh.core.calls import Caller
 from mesh.core.clock import ClockHold, Sighting
+from mesh.core.delegations import KnownDelegation
 from mesh.core.limits import Limiter, Slot
 from mesh.core.people import People
 from mesh.core.route import OnExpiry, Periods
@@ -288,3 +289,5 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     chosen: dict[str, str] = {}
     topic_prefix: str = defaults.TOPIC_PREFIX
     answers: Level = "none"  # what every answer must bring; a route may ask for more
+    # of an answer for somebody else: those in force at its time; of a word about them: all
+    delegations: tuple[KnownDelegation, ...] = ()

@@ -16,6 +16,7 @@ class Topics:
         "command_receipts",
         "commands",
         "definitions",
+        "delegations",
         "dlq",
         "events",
         "inbox",
@@ -47,6 +48,7 @@ class Topics:
         self.open_approvals: Final = prefix + "approvals.open"
         self.receipts: Final = prefix + "approvals.receipts"
         self.people: Final = prefix + "approvals.people"
+        self.delegations: Final = prefix + "approvals.delegations"
         self.notices: Final = prefix + "approvals.notices"
         self.commands: Final = prefix + "commands"
         self.command_receipts: Final = prefix + "commands.receipts"

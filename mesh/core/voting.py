@@ -14,13 +14,15 @@ from mesh.core.people import person_of
 class Body(NamedTuple):
     """A person who may fill a seat. `name`, and further `names`: as `person_of` has them.
 
-    `anywhere`: a stage or a reassignment lets them fill any seat.
+    `anywhere`: a stage or a reassignment lets them fill any seat. `by_roles`: they fill no seat
+    that names them, since who answers for them may do so by their roles alone.
     """
 
     name: str
     roles: frozenset[str]
     names: frozenset[str] = frozenset()
     anywhere: bool = False
+    by_roles: bool = False
 
     def is_among(self, people: Iterable[str]) -> bool:
         """Whether one of these is a name of the person. They are as `person_of` has them."""
@@ -65,7 +67,8 @@ def why_excluded(terms: Terms, body: Body) -> str:
 
 def belongs(body: Body, role: str, people: Iterable[str]) -> bool:
     """Whether the person has the role, or is one of the people."""
-    return (bool(role) and role in body.roles) or body.is_among(map(person_of, people))
+    has_role = bool(role) and role in body.roles
+    return has_role or (not body.by_roles and body.is_among(map(person_of, people)))
 
 
 def stage_change(stage: Stage) -> Change:
@@ -130,8 +133,7 @@ def who_fits(group: Group, bodies: Sequence[Body]) -> list[int]:
         n
         for n, body in enumerate(bodies)
         if body.anywhere
-        or body.name in people
-        or not people.isdisjoint(body.names)
+        or (not body.by_roles and (body.name in people or not people.isdisjoint(body.names)))
         or (group.role and group.role in body.roles)
     ]
 
@@ -189,6 +191,7 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
                 at_ms=vote.at_ms,
                 reason=vote.reason[:SHOWN_REASON],
                 signed="none" if vote.proof is None else vote.proof.how,
+                on_behalf=vote.on_behalf,
             )
             for vote in asking.votes
         ),
@@ -205,8 +208,14 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
 
 
 def as_body(vote: Vote, changes: Sequence[Change] = ()) -> Body:
-    """Who has voted, by what the vote keeps of them."""
-    return among(Body(person_of(vote.by), frozenset(vote.roles), frozenset(vote.names)), changes)
+    """Whose vote it is, by what the vote keeps of them."""
+    names, roles = frozenset(vote.names), frozenset(vote.roles)
+    return among(Body(person_of(vote.person), roles, names, by_roles=vote.by_roles), changes)
+
+
+def takes_part(vote: Vote, body: Body) -> bool:
+    """Whether the person has sent this vote, or is the one whose vote it is."""
+    return body.is_among([person_of(vote.by), person_of(vote.person)])
 
 
 def among(body: Body, changes: Sequence[Change]) -> Body:
@@ -228,12 +237,15 @@ def is_claimed(asking: Asking, body: Body, at_ms: int) -> bool:
 
 
 def without(votes: Sequence[Vote], by: str, names: Iterable[str] = ()) -> tuple[Vote, ...]:
-    """The votes of all others. `names`: further names of the person, as `person_of` has them."""
+    """The votes in which the person takes no part: neither sent by them nor for them.
+
+    `names`: further names of the person, as `person_of` has them.
+    """
     own = {person_of(by), *names}
-    return tuple(vote for vote in votes if person_of(vote.by) not in own)
+    return tuple(vote for vote in votes if own.isdisjoint((person_of(vote.by), person_of(vote.person))))
 
 
 def with_vote(votes: Sequence[Vote], vote: Vote) -> tuple[Vote, ...]:
-    """The votes with this one, in the place of any earlier one of the same person."""
+    """The votes with this one, in the place of any earlier one of the same people."""
     # by its further names too: the earlier vote may be older than the version that has them
-    return (*without(votes, vote.by, vote.names), vote)
+    return (*without(votes, vote.by, (person_of(vote.person), *vote.names)), vote)

@@ -195,7 +195,7 @@ def _waiting(request: IndexedRequest, standing: OpenStanding | None, notes: Sequ
     return msgspec.structs.replace(
         found,
         edition=standing.edition,
-        voters=frozenset(person_of(vote.by) for vote in standing.votes),
+        voters=frozenset(person_of(name) for vote in standing.votes for name in (vote.by, vote.on_behalf) if name),
         editors=frozenset(map(person_of, standing.editors)),
         reset=frozenset(map(person_of, standing.reset)),
         changes=_changes(standing),

@@ -14,13 +14,21 @@ from typing import Any, Final, Protocol, Self, TypeVar
 import msgspec
 
 from mesh import defaults
-from mesh.codec.approvals import ApprovalRequest, Receipt, Signer, decode_receipt, decode_request, encode_response
+from mesh.codec.approvals import (
+    ApprovalRequest,
+    Personal,
+    Receipt,
+    Signer,
+    decode_receipt,
+    decode_request,
+    encode_response,
+)
 from mesh.codec.cloudevents import present, to_record
 from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.outcomes import Outcome, decode_outcome
-from mesh.core.ids import parse_step_id, partition_of_key, run_id
-from mesh.core.inputs import AnswerKind, ApprovalOrder, Command
+from mesh.core.ids import parse_step_id, partition_of_key, person_id, run_id
+from mesh.core.inputs import AnswerKind, ApprovalOrder, Command, PersonalKind
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
 from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
@@ -212,6 +220,7 @@ class Client:
         key: AnswerKey | None = None,
         to: str = "",
         question: int = 0,
+        on_behalf: str = "",
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
         """Answer an approval, and wait for the receipt, which says whether the answer counts.
@@ -220,7 +229,7 @@ class Client:
         instead of what was asked. `digest` binds the answer to the payload that the person saw. For
         an approval of several people it is needed, and `choose`, `edit`, `withdraw`, `comment`,
         `ask` and `inform` are decisions too; `choice`, `form`, `text`, `to` and `question` go with
-        them. `key` signs the answer.
+        them. `key` signs the answer. `on_behalf`: the person who has delegated to `by`.
 
         Raises `TimeoutError` if no receipt comes: the answer is on the broker all the same, and
         counts when a router reads it.
@@ -232,8 +241,6 @@ class Client:
                 "`mesh approvals`"
             )
         answer_id = f"answer-{self._entropy.token()}"
-        # before the answer is sent, or its receipt may lie below the place where the reading begins
-        starts = await self._starts_now(self._topics.receipts, parts.workflow_id)
         response = encode_response(
             topics=self._topics,
             approval_id=approval_id,
@@ -250,7 +257,46 @@ class Client:
             signer=None if key is None else Signer(await self.mesh(), key.sign),
             to=to,
             question=question,
+            on_behalf=on_behalf,
         )
+        return await self._answered(response, parts.workflow_id, answer_id, approval_id, timeout_s)
+
+    async def say(
+        self,
+        decision: PersonalKind,
+        *,
+        by: str,
+        personal: Personal,
+        to: str = "",
+        reason: str = "",
+        key: AnswerKey | None = None,
+        timeout_s: float = defaults.CLIENT_TIMEOUT_S,
+    ) -> Receipt:
+        """Say something of oneself: delegate, end a delegation, or be absent. As `answer`.
+
+        What is accepted is on the people's topic, and in effect two seconds later.
+        """
+        answer_id = f"answer-{self._entropy.token()}"
+        response = encode_response(
+            topics=self._topics,
+            approval_id="",
+            decision=decision,
+            by=by,
+            answer_id=answer_id,
+            at_ms=self._clock.now_ms(),
+            reason=reason,
+            to=to,
+            personal=personal,
+            signer=None if key is None else Signer(await self.mesh(), key.sign),
+        )
+        return await self._answered(response, person_id(by), answer_id, decision, timeout_s)
+
+    async def _answered(
+        self, response: OutRecord, workflow_id: str, answer_id: str, about: str, timeout_s: float
+    ) -> Receipt:
+        """Send an answer, and wait for its receipt. Raises `TimeoutError`."""
+        # before the answer is sent, or its receipt may lie below the place where the reading begins
+        starts = await self._starts_now(self._topics.receipts, workflow_id)
         await self._send([response])
 
         def match(record: Record) -> Receipt | None:
@@ -260,7 +306,7 @@ class Client:
         found = await self._find_last(starts, match, timeout_s=timeout_s)
         if found is None:
             raise TimeoutError(
-                f"no receipt on {self._topics.receipts} for the answer {answer_id} to {approval_id} after "
+                f"no receipt on {self._topics.receipts} for the answer {answer_id} to {about} after "
                 f"{timeout_s:g} s: "
                 "it is on the broker, and counts when a router reads it (`mesh status` shows whether one is alive)"
             )

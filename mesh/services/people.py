@@ -1,5 +1,6 @@
 """The content of `mesh.approvals.people`: every version of the people, and which is active when.
 
+And, beside it, what people say of themselves on `mesh.approvals.delegations`.
 `mesh.services.calendars` has the calendars, which are on the same topic.
 
 Owns reading the topic, for routers and for the command line, and the order of writing: the version
@@ -8,11 +9,13 @@ may be activated. `mesh.core.people_versions` has the rule of what is in effect 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 import structlog
 
 from mesh.codec.approver_keys import decode_key_record
+from mesh.codec.delegations import decode_personal, encode_personal
 from mesh.codec.people import (
     decode_people,
     decode_people_activation,
@@ -22,10 +25,11 @@ from mesh.codec.people import (
     version_of,
 )
 from mesh.core.approver_keys import KeyTimeline, KnownKey
+from mesh.core.delegations import DelegationTimeline, PersonalRecord
 from mesh.core.people import People
 from mesh.core.people_versions import PeopleTimeline, PlacedPeople
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, UnknownFormat
+from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, TopicMissing, UnknownFormat
 from mesh.ports import Broker, OutRecord, Record, UnreadableRecords
 from mesh.services.calendars import Calendars
 from mesh.services.whole_topic import WholeTopic
@@ -52,9 +56,13 @@ class PeopleReader:
         self.versions: dict[str, PeopleVersion] = {}  # by digest
         self.timeline = PeopleTimeline()
         self.keys = KeyTimeline()
+        self.delegations = DelegationTimeline()
         self.calendars = Calendars()
+        self.topics = topics
         self._name = topics.people
         self._topic = WholeTopic(broker, topics.people, self._take)
+        self._said = WholeTopic(broker, topics.delegations, self._take_said)
+        self._has_said = False
 
     async def start(self) -> None:
         """Read all that is there. Called again after `BrokerUnavailable`, it continues.
@@ -62,13 +70,21 @@ class PeopleReader:
         Raises `TopicMissing` too.
         """
         await self._topic.start()
+        # of a mesh whose topics were planned by an older version it is not there, and nobody can
+        # have said anything
+        with suppress(TopicMissing):
+            await self._said.start()
+            self._has_said = True
 
     async def refresh(self) -> None:
         """Read up to the topic's current end: one call to the broker if nothing is new."""
         await self._topic.refresh()
+        if self._has_said:
+            await self._said.refresh()
 
     async def close(self) -> None:
         await self._topic.close()
+        await self._said.close()
 
     def people_at(self, at_ms: int) -> People | None:
         """The people in effect at a time; None: nothing was ever activated.
@@ -91,6 +107,18 @@ class PeopleReader:
             " If a newer agent-mesh wrote it, update this one"
         )
 
+    def _take_said(self, record: Record) -> None:
+        if isinstance(record, UnreadableRecords):
+            _log.error("delegations_unreadable", error=record.message)
+            return
+        try:
+            said = decode_personal(record)
+        except MalformedRecord as error:
+            _log.warning("delegation_unreadable", error=str(error))
+            return
+        if said is not None:
+            self.delegations.add(said, record.timestamp_ms, is_said=True)
+
     def _take(self, record: Record) -> None:
         if isinstance(record, UnreadableRecords):
             _log.error("people_unreadable", error=record.message)
@@ -98,6 +126,10 @@ class PeopleReader:
         if self.calendars.take(record):
             return
         try:
+            personal = decode_personal(record)
+            if personal is not None:
+                self.delegations.add(personal, record.timestamp_ms)
+                return
             key = decode_key_record(record)
             if key is not None:
                 self.keys.add(key)
@@ -183,6 +215,15 @@ async def write_key(known: PeopleReader, broker: Broker, record: OutRecord, kid:
     if found is None:
         raise BrokerUnavailable(f"the record of the key {kid} is on its way, and can't be read back yet")
     return found
+
+
+async def write_personal(known: PeopleReader, broker: Broker, record: PersonalRecord, at_ms: int) -> None:
+    """Write the record of a delegation, its end or an absence, and read what is there.
+
+    Raises `BrokerUnavailable` if the outcome is unknown.
+    """
+    await _send(broker, [encode_personal(record, topics=known.topics, at_ms=at_ms)])
+    await known.refresh()
 
 
 async def _send(broker: Broker, records: Sequence[OutRecord]) -> None:

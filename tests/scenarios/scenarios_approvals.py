@@ -263,3 +263,29 @@ def working_hours(mesh: MeshKit) -> None:
     mesh.advance("2s")
     run.approve("review", by="dan")
     run.approve("review", by="eve")
+
+
+@scenario
+def approved_by_a_delegate(mesh: MeshKit) -> None:
+    """Somebody answers for a manager who is away. Nobody takes part twice, nor evades four eyes."""
+    mesh.person("eve")
+    steps = paid(mesh, role="manager", quorum=2, **{"not": "requester"})
+    output = {"votes": "${{ steps.review.votes.map(vote, [vote.by, vote.for]) }}"}
+    run = begin(mesh, steps, data={"amount": 10, "by": "cy"}, requester="${{ event.data.by }}", output=output)
+    with pytest.raises(Refused, match="delegation"):
+        run.approve("review", by="eve", on_behalf="ana")
+    with pytest.raises(Refused, match="90 days"):
+        mesh.delegate("ana", "eve", lasts="91d")
+    mesh.delegate("ana", "eve", roles=["manager"])
+    run.approve("review", by="eve", on_behalf="ana")
+    mesh.delegate("cy", "ben")
+    with pytest.raises(Refused, match="excluded"):
+        run.approve("review", by="ben", on_behalf="cy")
+    # her own word takes the place of what was voted for her
+    run.approve("review", by="ana", reason="I am back")
+    with pytest.raises(Refused, match="represented"):
+        run.approve("review", by="eve", on_behalf="ana")
+    run.withdraw("review", by="ana")
+    run.approve("review", by="eve", on_behalf="ana")
+    run.approve("review", by="ben")
+    assert run.outcome.data == {"votes": [["eve", "ana"], ["ben", ""]]}

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from mesh.codec.delegations import personal_key
 from mesh.core import inputs as inp
 from mesh.core.calls import Caller
 from mesh.core.crossings import Crossing, crossing_id
@@ -18,6 +19,7 @@ from mesh.core.effects import (
     PublishOutcome,
     SendDeadLetter,
     SendInput,
+    SendPersonal,
     SendTask,
     WithdrawTask,
 )
@@ -143,6 +145,8 @@ def effect_line(effect: Effect) -> str:
             return f"event {event['id']} of type {event['type']}: {as_json(event.get('data'))}"
         case SendDeadLetter():
             return f"dead letter: {effect.parked.code}, {effect.parked.message}"
+        case SendPersonal():
+            return f"record of {effect.record.by}: {personal_key(effect.record)}"
         case WithdrawTask():
             return f"withdrawal {effect.task_id}/{effect.attempt} to {effect.agent}"
         case SendInput():

@@ -441,6 +441,14 @@ class Partition:
         kind = inp.CheckedAnswer if "proof" in more else inp.AnswerGiven2
         return self.give(kind(workflow_id=self.id_of(key), decision=decision, by=by, **{**said, **more}, **source))
 
+    def say(self, by: str, decision: inp.PersonalKind, **more: Any) -> tuple[Event, ...]:
+        """Something that a person says of themself."""
+        source = self._inbox("mesh.approvals.responses", None)
+        said: dict[str, Any] = {"answer_id": f"answer-{source['source_offset']}", "approval_id": ""}
+        return self.give(
+            inp.AnswerGiven2(workflow_id=ids.person_id(by), decision=decision, by=by, **said, **more, **source)
+        )
+
     def order(
         self,
         command: Literal["extend", "reassign", "void"],

@@ -146,7 +146,8 @@ class SignedMesh:
     def bundle(self, approval: tuple[str, str]) -> list[bytes]:
         workflow_id = approval[0].rsplit("/", 2)[0]
         head = Head(bundle=1, mesh=self.mesh, workflow_id=workflow_id, log=TOPICS.log, partition=0)
-        return list(bundle_lines(head, self.landed(TOPICS.people), self.landed(TOPICS.log)))
+        people = [*self.landed(TOPICS.people), *self.landed(TOPICS.delegations)]
+        return list(bundle_lines(head, people, self.landed(TOPICS.log)))
 
     async def stop(self) -> None:
         self.router.stop()

@@ -86,6 +86,7 @@ UNDRAWN = frozenset(
     | {"AnswerRefused2", "AnswerSigned"}
     # ... and `test_timed_properties` these
     | {"AnswerHeld", "ApprovalClaimed", "ApprovalReleased", "ApprovalEscalated", "ApprovalReassigned", "DeadlineMoved"}
+    | {"DelegationGiven", "DelegationTakenBack", "AbsenceSaid"}  # test_router_delegates.py has these
     | {"QuestionAsked", "QuestionAnswered"}  # `test_open_approvals` draws these
     | {"LoopLeft"}  # too rare for every drawing; the simulation must meet it, and test_decide_retry.py has it
 )

@@ -120,7 +120,7 @@ def test_a_quorum_is_of_distinct_people() -> None:
     assert [vote.by for vote in found.votes] == ["ANA", "ben"]
     task = only(p.decisions[-1].events, TaskDispatched)
     assert task.input["votes"][0] == {
-        "by": "ANA", "choice": "approve", "reason": "", "form": None, "at": "2025-11-23T12:13:20Z",
+        "by": "ANA", "for": "", "choice": "approve", "reason": "", "form": None, "at": "2025-11-23T12:13:20Z",
     }  # fmt: skip
     assert (task.input["reason"], task.input["edition"], task.input["expired"]) == ("fine", 1, False)
 

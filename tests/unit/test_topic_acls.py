@@ -59,7 +59,7 @@ def test_an_agent_reaches_its_own_tasks_and_group_alone() -> None:
 
 def test_the_notifier_needs_the_approvals_topics_alone() -> None:
     notifier = by_holder(grants(TOPICS, AGENTS))["notifier"]
-    topics = {f"topic shop.approvals.{name}" for name in ("open", "people", "receipts", "notices")}
+    topics = {f"topic shop.approvals.{name}" for name in ("open", "people", "delegations", "receipts", "notices")}
     assert may(notifier, "Read") == topics | {"group shop.notifier"}
     assert may(notifier, "Write") == {"topic shop.approvals.notices"}
 

@@ -19,7 +19,8 @@ from mesh.core import ids
 from mesh.core.clock import Sighting
 from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
-from mesh.core.events import ClockHeld, InputAttempted, InputParked
+from mesh.core.delegations import KnownDelegation
+from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.route import Route
 from mesh.core.signing import Proof
@@ -72,6 +73,7 @@ def varied_run() -> Partition:
     _correct(p, wrong, right)
     _keep_time(p)
     _vote(p, voted)
+    _say(p, voted)
     return p
 
 
@@ -137,6 +139,19 @@ _SLICED: dict[str, Any] = {
     "quick": agent("asker"),
     "next": agent("writer", needs={"first_of": ["each", "quick"]}, reserve={"tokens": 80}),
 }
+
+
+def _say(p: Partition, voted: Route) -> None:
+    """Delegate, vote under it, end it, and be away."""
+    until_ms = p.now_ms + 24 * 3_600_000
+    [given] = p.say("ana", "delegate", to="ben", until_ms=until_ms)
+    assert isinstance(given, DelegationGiven)
+    known = KnownDelegation(delegation=given.delegation, from_ms=p.now_ms, is_said=True)
+    p.directory = replace(p.directory, delegations=(known,))
+    p.start("represented", digest=voted.digest)
+    p.vote("ben", key="represented", on_behalf="ana")
+    p.say("ana", "end", delegation=given.delegation.id)
+    p.say("ana", "absent", until_ms=until_ms)
 
 
 def _to_each(p: Partition, rules: Route, key: str, files: list[Any]) -> None:

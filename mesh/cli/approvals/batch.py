@@ -79,7 +79,7 @@ def answer_chosen(
 
 async def _answer_many(session: Session, chosen: Chosen, answer: Answer, *, by: str, timeout_s: float) -> None:
     async with session.inbox(read_only=False) as (broker, inbox):
-        found = await _find(session, broker, inbox, chosen, by)
+        found = await _find(session, broker, inbox, chosen, by=by, on_behalf=answer.on_behalf)
         _check(session, chosen, found, answer)
         receipts: list[Receipt] = []
         for one in found:
@@ -101,13 +101,15 @@ async def _answer_many(session: Session, chosen: Chosen, answer: Answer, *, by: 
         sys.exit(FAILED)
 
 
-async def _find(session: Session, broker: Broker, inbox: Inbox, chosen: Chosen, by: str) -> list[Waiting]:
+async def _find(
+    session: Session, broker: Broker, inbox: Inbox, chosen: Chosen, *, by: str, on_behalf: str
+) -> list[Waiting]:
     if chosen.ids:
         named = {
             one.row.approval_id: one for given in chosen.ids for one in [await pick_open(session, broker, inbox, given)]
         }
         return list(named.values())
-    filters = await filters_of(session, broker, chosen.wanted, by)
+    filters = await filters_of(session, broker, chosen.wanted, by, on_behalf=on_behalf)
     found = [find(inbox.db, row.approval_id) for row in page_of(inbox.db, filters)]
     tell_unfit(session, filters)
     return [one for one in found if one is not None]

@@ -25,6 +25,7 @@ from mesh.codec.approvals import Receipt
 from mesh.core.inputs import AnswerKind
 from mesh.errors import SenderError
 from mesh.inspection.inbox import Waiting
+from mesh.inspection.wording.phrases import said_for
 from mesh.ports import Broker
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "answer_by_id",
     "answers",
     "edit",
+    "for_option",
     "form_of",
     "form_option",
     "schema_problem",
@@ -56,6 +58,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     to: str = ""
     question: int = 0
+    on_behalf: str = ""  # the person who has delegated to who answers
 
 
 def answers(function: Callable[..., None]) -> Callable[..., None]:
@@ -79,6 +82,9 @@ def answers(function: Callable[..., None]) -> Callable[..., None]:
     return who(key(timeout_option("How long to wait for the receipt.")(mesh_command(signing))))
 
 
+for_option = click.option(
+    "--for", "on_behalf", default="", metavar="PERSON", help="Answer for PERSON, who has delegated to you."
+)
 form_option = click.option("--form", metavar="JSON|@FILE", help="What the question asks each voter to fill in.")
 
 
@@ -129,6 +135,7 @@ async def send_answer(
         key=session.signing_key(),
         to=answer.to,
         question=answer.question,
+        on_behalf=answer.on_behalf,
         timeout_s=timeout_s,
     )
 
@@ -149,17 +156,25 @@ def verdict(receipt: Receipt) -> Text:
     if receipt.status == "accepted" and not receipt.closed:
         votes = f" ({receipt.have} of {receipt.need})" if isinstance(receipt.have, int) else ""
         line = Text(f"{receipt.code.replace('_', ' ')}{votes}", style="bold green")
-        return line + Text(f"  {printable(receipt.approval_id)}", style="default")
+        return line + Text(f"  {printable(receipt.approval_id)}{_for(receipt)}", style="default")
     if receipt.status == "accepted":
         line = Text(
             receipt.verdict or "accepted", style="bold green" if receipt.verdict == "approved" else "bold yellow"
         )
-        return line + Text(f"  {printable(receipt.approval_id)}", style="default")
+        return line + Text(f"  {printable(receipt.approval_id)}{_for(receipt)}", style="default")
     line = Text(f"refused ({printable(receipt.code)})", style="bold red")
     line.append(f"  {printable(receipt.message or receipt.approval_id)}", style="default")
     if receipt.code == "role":
         line.append("\n`mesh people` shows who has which role; --by says who you are", style="dim")
+    if receipt.code == "delegation":
+        line.append("\n`mesh delegations` shows who may answer for whom", style="dim")
     return line
+
+
+def _for(receipt: Receipt) -> str:
+    """For whom a delegate has answered."""
+    on_behalf = receipt.on_behalf
+    return f"  {printable(said_for(receipt.by, on_behalf))}" if isinstance(on_behalf, str) else ""
 
 
 def edit(session: Session, one: Waiting) -> Any:

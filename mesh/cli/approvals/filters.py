@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
+from mesh.cli.approvals.mine import own_of
 from mesh.cli.moments import moment
 from mesh.cli.session import Session
-from mesh.core.people import further_names, person_of
 from mesh.core.route import ExpressionError
-from mesh.errors import OperatorError, TopicMissing
-from mesh.inspection.inbox import Filters, Mine
+from mesh.inspection.inbox import Filters
 from mesh.ports import Broker
 from mesh.routes.problems import seconds_of
 from mesh.routes.values import LONGEST_S
-from mesh.services.people import people_now
 
 if TYPE_CHECKING:
     from mesh.routes.expressions.compiler import CompiledExpression
@@ -75,7 +73,7 @@ def filtered(function: Decorated) -> Decorated:
         click.option("--asked-before", metavar="WHEN", help="Only those asked before: 2d (ago), or a time."),
         click.option("--due", metavar="DURATION", help="Only those whose deadline is that near: 4h."),
         click.option("--route", metavar="ROUTE", help="Only those that this route asks."),
-        click.option("--mine", is_flag=True, help="Only those that wait for you (see --by)."),
+        click.option("--mine", is_flag=True, help="Only those that wait for you, or for whom you answer (see --by)."),
         click.option("--role", metavar="ROLE", help="Only those that this role may answer, also as one of several."),
     ):
         function = option(function)
@@ -87,12 +85,21 @@ def wanted_of(options: dict[str, Any]) -> Wanted:
     return Wanted(**{name: options.pop(name) for name in NAMES})
 
 
-async def filters_of(session: Session, broker: Broker, wanted: Wanted, by: str) -> Filters:
-    """What the options mean now. `by`: whose approvals `--mine` is about."""
+async def filters_of(
+    session: Session, broker: Broker, wanted: Wanted, by: str, *, on_behalf: str = "", with_others: bool = False
+) -> Filters:
+    """What the options mean now. `by`: whose approvals `--mine` is about.
+
+    `on_behalf`: only what they may answer for this person. `with_others`: also what they may answer
+    for anybody.
+    """
     now_ms = session.now_ms()
+    own, people = await own_of(session, broker, by) if wanted.mine else (None, None)
+    mine = None if own is None else own.only_for(on_behalf, people) if on_behalf else own.mine
     return Filters(
         role=wanted.role,
-        mine=await _mine(session, broker, by) if wanted.mine else None,
+        mine=mine,
+        others=own.others if own is not None and with_others else (),
         route=wanted.route,
         due_before_ms=None if wanted.due is None else now_ms + _milliseconds(wanted.due),
         asked_before_ms=None if wanted.asked_before is None else moment(wanted.asked_before, now_ms, "--asked-before"),
@@ -106,30 +113,6 @@ def tell_unfit(session: Session, filters: Filters) -> None:
         session.note(
             f"--if could not be evaluated for {filters.payload.unfit:,}, which are left out: {filters.payload.why}"
         )
-
-
-async def _mine(session: Session, broker: Broker, name: str) -> Mine:
-    """The names and the roles of a person: from the people's topic, or from the approvers' file.
-
-    The routers decide by what they know. This only says what to show.
-    """
-    try:
-        people = await people_now(broker, session.topics, session.now_ms())
-    except TopicMissing:
-        people = None
-    if people is None:
-        path = session.settings.approvers
-        if not path.exists():
-            raise OperatorError(
-                f"--mine needs to know your roles, and there is no {path}:"
-                " name the file in MESH_APPROVERS, or use --role ROLE"
-            )
-        from mesh.codec.approvers_file import load_people  # noqa: PLC0415 - slow to load, and read by few
-
-        people = load_people(path)
-    person = people.named(name)
-    names = {person_of(name), *further_names(people, name)}
-    return Mine(names=names, roles=frozenset() if person is None else person.roles)
 
 
 def _milliseconds(text: str) -> int:

@@ -3,7 +3,7 @@
 Owns how an approval looks on a screen and in JSON. `mesh approvals answer` shows the same card.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 import click
@@ -26,10 +26,13 @@ from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core.approvals import Terms
 from mesh.core.json_values import text_of
 from mesh.core.questions import names_of
-from mesh.inspection.inbox import OpenRow, Waiting, find, page_of
+from mesh.inspection.inbox import OpenRow, Waiting, find, givers_of, page_of
 from mesh.inspection.read_model.pages import Page
+from mesh.inspection.wording.phrases import said_for
 
 SOON_MS = 3_600_000
+Givers = Mapping[str, Sequence[str]]
+"""By approval, for whom a person may answer it; empty text: for themself."""
 
 
 @click.command("list", short_help="List what waits for a person.")
@@ -64,13 +67,13 @@ def list_approvals(
             raise click.UsageError("--closed goes with --by and --since alone")
         show_closed(session, by=by if is_by_given() else "", since=since, limit=limit, after=after)
         return
-    page, documents = session.run(_list(session, wanted, by, limit, after))
+    page, documents, givers = session.run(_list(session, wanted, by, limit, after))
     show_page(
         session,
         page,
         "approvals",
         rows=documents,
-        table=table,
+        table=lambda rows, now_ms: table(rows, now_ms, givers),
         is_chosen=not wanted.is_empty,
         nothing="" if not wanted.is_empty else "Nothing waits for a person.",
         notes=[
@@ -83,13 +86,21 @@ def list_approvals(
 
 async def _list(
     session: Session, wanted: Wanted, by: str, limit: int | None, after: str | None
-) -> tuple[Page[OpenRow], list[dict[str, object]]]:
+) -> tuple[Page[OpenRow], list[dict[str, object]], Givers]:
     async with session.inbox() as (broker, inbox):
-        filters = await filters_of(session, broker, wanted, by)
+        filters = await filters_of(session, broker, wanted, by, with_others=True)
         page = page_of(inbox.db, filters, limit=page_size(session, limit), after=after)
         tell_unfit(session, filters)
+        givers = {row.approval_id: givers_of(inbox.db, row.approval_id, filters) for row in page if filters.others}
         found = (find(inbox.db, row.approval_id) for row in page) if session.as_json else ()
-        return page, [_document(one) for one in found if one is not None]
+        documents = [_document(one) | _for(givers, one.row) for one in found if one is not None]
+        return page, documents, givers
+
+
+def _for(givers: Givers, row: OpenRow) -> dict[str, object]:
+    """For whom who asks may answer it, with `--mine`; null: for themself."""
+    found = givers.get(row.approval_id)
+    return {} if found is None else {"for": [giver or None for giver in found]}
 
 
 @click.command("show", short_help="Show one approval: what is asked, or how it ended.")
@@ -129,15 +140,19 @@ async def _show(session: Session, given: str) -> Waiting | Ended:
         return await pick_any(session, broker, inbox, given)
 
 
-def table(rows_: Iterable[OpenRow], now_ms: int) -> Table:
-    rows = plain_table("ID", "QUESTION", "ROLE", "ASKED", "DEADLINE", whole=["ROLE", "ASKED"])
+def table(rows_: Iterable[OpenRow], now_ms: int, givers: Givers | None = None) -> Table:
+    """The rows of a list. `givers`: for whom each may be answered, if there are others."""
+    more = ["FOR"] if givers else []
+    rows = plain_table("ID", "QUESTION", "ROLE", "ASKED", "DEADLINE", *more, whole=["ROLE", "ASKED"])
     for one in rows_:
+        whom = [] if not givers else [", ".join(giver or "you" for giver in givers.get(one.approval_id, ()))]
         rows.add_row(
             Text(printable(one.approval_id), style="bold"),
             one_line(one.question),
             printable(one.role),
             ago(one.asked_at_ms, now_ms),
             _deadline(one, now_ms),
+            *map(printable, whom),
         )
     return rows
 
@@ -208,7 +223,8 @@ def _voting(one: Waiting, now_ms: int) -> Iterator[tuple[str, str]]:
         yield "votes", f"{standing.have} of {standing.need}" + (", split over choices" if standing.split else "")
         for vote in standing.votes:
             proof = " (signed)" if vote.signed != "none" else ""
-            yield "", f"{vote.choice} by {vote.by}{proof}" + (f": {vote.reason}" if vote.reason else "")
+            who = said_for(vote.by, vote.on_behalf)
+            yield "", f"{vote.choice} by {who}{proof}" + (f": {vote.reason}" if vote.reason else "")
         yield from _around(standing, now_ms)
     yield from _asking_back(one)
     for note in one.notes:
@@ -279,7 +295,14 @@ def _votes_document(one: Waiting, terms: Terms) -> dict[str, object]:
         "need": terms.need if standing is None else standing.need,
         "questions": [] if standing is None else list(standing.questions),
         "votes": [
-            {"by": vote.by, "choice": vote.choice, "reason": vote.reason, "signed": vote.signed} for vote in votes
+            {
+                "by": vote.by,
+                "for": vote.on_behalf or None,
+                "choice": vote.choice,
+                "reason": vote.reason,
+                "signed": vote.signed,
+            }
+            for vote in votes
         ],
         "notes": list(one.notes),
     }

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mesh.cli.approvals.batch import answer_chosen, chosen_of, many
-from mesh.cli.approvals.commands import UNEDITED, Answer, answers, form_of, form_option
+from mesh.cli.approvals.commands import UNEDITED, Answer, answers, for_option, form_of, form_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session
 
@@ -19,6 +19,7 @@ from mesh.cli.session import Session
 @click.option("--payload", metavar="JSON|@FILE", help="Approve this instead of what was asked.")
 @click.option("--edit", "edit_it", is_flag=True, help="Edit the payload in $EDITOR first.")
 @form_option
+@for_option
 @many
 @answers
 def approve(
@@ -31,6 +32,7 @@ def approve(
     payload: str | None,
     edit_it: bool,
     form: str | None,
+    on_behalf: str,
     timeout_s: float,
     **options: Any,
 ) -> None:
@@ -46,8 +48,10 @@ def approve(
         raise click.UsageError("--edit and --payload are two ways to do the same; choose one")
     if edit_it and not session.is_interactive:
         raise click.UsageError("--edit needs a terminal; without one use --payload @FILE")
+    if on_behalf and (edit_it or payload is not None):
+        raise click.UsageError("--for votes for the payload as it is: edit in your own name")
     edited = UNEDITED if payload is None else json_option(payload, "--payload")
-    answer = Answer(decision="approve", payload=edited, reason=reason, form=form_of(form))
+    answer = Answer(decision="approve", payload=edited, reason=reason, form=form_of(form), on_behalf=on_behalf)
     chosen = chosen_of(approval_ids, options)
     answer_chosen(session, chosen, answer, by=by, edit_it=edit_it, timeout_s=timeout_s)
 
@@ -56,6 +60,7 @@ def approve(
 @click.argument("approval_ids", metavar="ID...", nargs=-1)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the verdict.")
 @form_option
+@for_option
 @many
 @answers
 def reject(
@@ -66,6 +71,7 @@ def reject(
     by: str,
     reason: str,
     form: str | None,
+    on_behalf: str,
     timeout_s: float,
     **options: Any,
 ) -> None:
@@ -74,5 +80,5 @@ def reject(
     ID is an approval's, or a workflow's that has one open approval. Of a part of an id you are
     asked first, and without a terminal it is refused. Several are as in `mesh approvals approve`.
     """
-    answer = Answer(decision="reject", reason=reason, form=form_of(form))
+    answer = Answer(decision="reject", reason=reason, form=form_of(form), on_behalf=on_behalf)
     answer_chosen(session, chosen_of(approval_ids, options), answer, by=by, timeout_s=timeout_s)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mesh.cli.approvals.batch import answer_chosen, chosen_of, many
-from mesh.cli.approvals.commands import Answer, answer_by_id, answers, form_of, form_option
+from mesh.cli.approvals.commands import Answer, answer_by_id, answers, for_option, form_of, form_option
 from mesh.cli.session import Session
 
 
@@ -17,6 +17,7 @@ from mesh.cli.session import Session
 @click.argument("choice", metavar="CHOICE")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the vote.")
 @form_option
+@for_option
 @many
 @answers
 def choose(
@@ -28,6 +29,7 @@ def choose(
     by: str,
     reason: str,
     form: str | None,
+    on_behalf: str,
     timeout_s: float,
     **options: Any,
 ) -> None:
@@ -36,7 +38,7 @@ def choose(
     `mesh approvals show ID` says what there is to choose from. ID is as in `mesh approvals
     approve`, and so are several.
     """
-    answer = Answer(decision="choose", choice=choice, reason=reason, form=form_of(form))
+    answer = Answer(decision="choose", choice=choice, reason=reason, form=form_of(form), on_behalf=on_behalf)
     answer_chosen(session, chosen_of(approval_ids, options), answer, by=by, timeout_s=timeout_s)
 
 

@@ -50,7 +50,7 @@ from mesh.core.decide.settle.timer import on_timer
 from mesh.core.decide.settle.withdrawal import ENDS_TASKS, withdraw
 from mesh.core.events import AnswerRefused, CommandRefused, Event, IncidentRaised, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
-from mesh.core.people import id_of
+from mesh.core.people import id_of, person_of
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 
@@ -179,7 +179,12 @@ def _on_person(
     match given:
         case inp.AnswerGiven() | inp.AnswerGiven2():
             # events know people by their ids, whatever name an answer was given under
-            on_answer(draft, replace(given, by=id_of(draft.directory.people, given.by)))
+            given = replace(given, by=id_of(draft.directory.people, given.by))
+            if isinstance(given, inp.AnswerGiven2) and given.on_behalf:
+                giver = id_of(draft.directory.people, given.on_behalf)
+                # for oneself is one's own
+                given = replace(given, on_behalf="" if person_of(giver) == person_of(given.by) else giver)
+            on_answer(draft, given)
         case inp.AnswerUnreadable():
             on_unreadable_answer(draft, given)
         case inp.CommandGiven():

@@ -30,6 +30,7 @@ from mesh.core.events.clock import ClockHeld, ClockReleased
 from mesh.core.events.command import CommandAccepted, CommandRefused
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
+from mesh.core.events.personal import AbsenceSaid, DelegationGiven, DelegationTakenBack
 from mesh.core.events.record import Cause, Decision, Event, LogRecord, OwnerChanged
 from mesh.core.events.repetition import ForEachEnded, ForEachStarted, LoopLeft, PortionScheduled, RoundStarted
 from mesh.core.events.schedule import ScheduleChanged, ScheduleFired
@@ -82,6 +83,7 @@ from mesh.core.events.workflow import (
 )
 
 __all__ = [
+    "AbsenceSaid",
     "AliasBound",
     "AliasGranted",
     "AliasRefused",
@@ -117,6 +119,8 @@ __all__ = [
     "CompensationStarted",
     "DeadlineMoved",
     "Decision",
+    "DelegationGiven",
+    "DelegationTakenBack",
     "EffectUndeliverable",
     "EndStatus",
     "Event",

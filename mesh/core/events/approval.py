@@ -25,7 +25,11 @@ class ApprovalRequested(LogEvent, tag="ApprovalRequested.1", frozen=True, kw_onl
 
 
 class ApprovalClosed(LogEvent, tag="ApprovalClosed.1", frozen=True, kw_only=True):
-    """The one verdict of an approval, by a person, or by its deadline (`expired`)."""
+    """The one verdict of an approval, by a person, or by its deadline (`expired`).
+
+    `on_behalf`: the person for whom a delegate has answered, under `delegation`. Of version 2 the
+    votes say it.
+    """
 
     step: str
     approval_id: str
@@ -37,6 +41,8 @@ class ApprovalClosed(LogEvent, tag="ApprovalClosed.1", frozen=True, kw_only=True
     reason: str = ""
     edited: bool = False
     expired: bool = False
+    on_behalf: str = ""
+    delegation: str = ""
 
 
 class ApprovalReopened(LogEvent, tag="ApprovalReopened.1", frozen=True, kw_only=True):
@@ -68,8 +74,9 @@ class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_onl
 class AnswerRefused(LogEvent, tag="AnswerRefused.1", frozen=True, kw_only=True):
     """An answer that does not count.
 
-    `code`: unknown, closed, late, role, digest, schema, too_large, failed. Of one that can't be
-    read: malformed, too_large, number, payload, poison, unreadable.
+    `code`: unknown, closed, late, delegation, role, digest, schema, too_large, failed. Of one that
+    can't be read: malformed, too_large, number, payload, poison, unreadable. `on_behalf`: for whom
+    it was sent, if not for the sender.
     """
 
     approval_id: str
@@ -79,3 +86,4 @@ class AnswerRefused(LogEvent, tag="AnswerRefused.1", frozen=True, kw_only=True):
     by: str = ""
     verdict: str = ""  # of the approval, if it is closed
     closed: bool = False
+    on_behalf: str = ""

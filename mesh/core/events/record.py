@@ -24,6 +24,7 @@ from mesh.core.events.clock import ClockHeld, ClockReleased
 from mesh.core.events.command import CommandAccepted, CommandRefused
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
+from mesh.core.events.personal import AbsenceSaid, DelegationGiven, DelegationTakenBack
 from mesh.core.events.repetition import ForEachEnded, ForEachStarted, LoopLeft, PortionScheduled, RoundStarted
 from mesh.core.events.schedule import ScheduleChanged, ScheduleFired
 from mesh.core.events.step import (
@@ -143,6 +144,9 @@ Event = (
     | AnswerRefused
     | AnswerRefused2
     | AnswerSigned
+    | DelegationGiven
+    | DelegationTakenBack
+    | AbsenceSaid
     | IncidentRaised
     | IncidentResolved
     | ClockHeld

@@ -30,7 +30,10 @@ class ApprovalRequested2(ApprovalRequested, tag="ApprovalRequested.2", frozen=Tr
 
 
 class VoteCast(LogEvent, tag="VoteCast.1", frozen=True, kw_only=True):
-    """A person's vote. It takes the place of an earlier one of the same person."""
+    """A person's vote. It takes the place of an earlier one of the same person.
+
+    One that a delegate has sent takes the place of what the delegate has voted before, too.
+    """
 
     step: str
     approval_id: str
@@ -231,8 +234,8 @@ class AnswerRefused2(AnswerRefused, tag="AnswerRefused.2", frozen=True, kw_only=
     `is_remembered`: the answer's id is known from now on, so the same answer, sent again, can't
     count later. `tally`: of an answer that was held, while the approval is open.
 
-    `code`: repeated, closed, late, superseded, excluded, role, choice, reason, form, digest,
-    claimed, schema, edits, limit, question, too_large, malformed.
+    `code`: repeated, closed, late, superseded, delegation, excluded, role, choice, reason, form,
+    digest, claimed, represented, schema, edits, limit, question, too_large, malformed.
     """
 
     step: str

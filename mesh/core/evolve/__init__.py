@@ -123,6 +123,10 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.TasksWithdrawn()
             | ev.AnswerRefused()
             | ev.AnswerSigned()
+            # the topic of delegations has what follows of these
+            | ev.DelegationGiven()
+            | ev.DelegationTakenBack()
+            | ev.AbsenceSaid()
             | ev.CallRefused()
             | ev.AliasRefused()
             | ev.SlotRefused()

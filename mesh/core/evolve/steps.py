@@ -308,6 +308,9 @@ def _asked(step: StepState | None, event: ev.ApprovalRequested, at_ms: int) -> S
 
 def _closed(step: StepState, event: ev.ApprovalClosed, at_ms: int) -> StepState:
     output = approval_output(event.verdict, event.payload, by=event.by, reason=event.reason, edited=event.edited)
+    # only where it says something: old logs must give the same outputs
+    if event.on_behalf:
+        output["for"] = event.on_behalf
     status = "succeeded" if event.verdict == "approved" else "rejected"
     closed = replace(
         step,

@@ -74,7 +74,8 @@ def _judged(step: StepState, asking: Asking, event: _Judged) -> StepState:
     match event:
         case ev.VoteCast(vote=vote):
             asking = _spoken(asking, vote.by, vote.at_ms, vote.answer_id)
-            claim, reset = _claim_but_of(asking, vote.by, vote.names), _reset_but_of(asking, vote.by, vote.names)
+            claim = _claim_but_of(asking, vote.by, () if vote.on_behalf else vote.names)
+            reset = _reset_but_of(asking, vote.by, (person_of(vote.person), *vote.names))
             votes = with_vote(asking.votes, vote)
             return replace(step, asking=replace(asking, votes=votes, claim=claim, reset=reset))
         case ev.VoteTakenBack():
@@ -182,6 +183,7 @@ def _vote_read(vote: Vote) -> dict[str, Any]:
     """A vote as later steps read it."""
     return {
         "by": vote.by,
+        "for": vote.on_behalf,
         "choice": vote.choice,
         "reason": vote.reason,
         "form": vote.form,

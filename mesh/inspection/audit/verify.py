@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.codec.signed_answers import Judge
-from mesh.core.approvals import Asking, Terms, Vote
+from mesh.core.approvals import Asking, Held, Terms, Vote
 from mesh.core.events import (
     AnswerHeld,
     AnswerRefused,
@@ -27,11 +27,12 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.json_values import digest
 from mesh.core.ownership import Epochs
-from mesh.core.people import People, further_names, person_of
-from mesh.core.signing import Proof
+from mesh.core.people import People, further_names, id_of, person_of
+from mesh.core.signing import Level, Proof
 from mesh.core.state import StepState, Workflow
 from mesh.core.voting import Body, may_edit, may_vote, verdict_of, why_excluded
 from mesh.inspection.audit.bundle import Bundle
+from mesh.inspection.audit.delegates import giver_body, why_no_delegation
 from mesh.inspection.audit.signatures import Checked
 
 
@@ -226,6 +227,9 @@ class _Audit:
         if isinstance(event, VoteCast):
             if event.vote.digest != (said.get("payload_digest") or said.get("digest")):
                 self._fail(approval_id, f"the vote of {event.vote.by} is for another payload than they have signed")
+            giver = id_of(self._bundle.people_at(checked.at_ms), str(said.get("for") or event.vote.by))
+            if person_of(giver) != person_of(event.vote.person):
+                self._fail(approval_id, f"a vote of {event.vote.by} is of {event.vote.person}, and they signed another")
             if not _is_choice(said, event.vote, terms):
                 self._fail(approval_id, f"the vote of {event.vote.by} is {event.vote.choice}, and they signed another")
         wanted = {VoteTakenBack: {"withdraw"}, NoteAdded: {"comment"}}.get(type(event))
@@ -266,11 +270,12 @@ class _Audit:
                 approval_id, f"{by} was judged by version {vote.people or 'none'}, and {people.digest} was in effect"
             )
         body = _body(people, by)
-        why = why_excluded(asking.terms, body)
-        if why and not is_edit:
-            self._fail(approval_id, f"{by} has voted and was excluded: {why}")
-        if asking.terms.not_editors and vote is not None and body.is_among(map(person_of, asking.editors)):
-            self._fail(approval_id, f"{by} has voted and was excluded: they have edited it")
+        self._excluded(approval_id, by, body, asking, is_edit=is_edit)
+        # the right is that of the person whose vote it is, as far as they have delegated it
+        if vote is not None and vote.on_behalf:
+            by, body = vote.on_behalf, giver_body(self._bundle, people, vote.delegation, vote.on_behalf)
+            self._excluded(approval_id, by, body, asking, is_edit=False)
+            self._delegated(approval_id, vote, body, asking, broker_ms)
         may = may_edit if is_edit else may_vote
         if not may(asking.terms, body, asking.changes, at_ms):
             self._fail(approval_id, f"{by} had no right to {'edit' if is_edit else 'vote'} at that time")
@@ -278,12 +283,42 @@ class _Audit:
             more = ", ".join(sorted(frozenset(vote.roles) - body.roles))
             self._fail(approval_id, f"{by} did not have the roles that the vote says: {more}")
 
+    def _excluded(self, approval_id: str, by: str, body: Body, asking: Asking, *, is_edit: bool) -> None:
+        why = "" if is_edit else why_excluded(asking.terms, body)
+        if why:
+            self._fail(approval_id, f"{by} has voted and was excluded: {why}")
+        if asking.terms.not_editors and not is_edit and body.is_among(map(person_of, asking.editors)):
+            self._fail(approval_id, f"{by} has voted and was excluded: they have edited it")
+
+    def _delegated(self, approval_id: str, vote: Vote, giver: Body, asking: Asking, broker_ms: int) -> None:
+        """Check that the person whose vote it is has let the other give it, and takes part once."""
+        self._in_force(
+            approval_id, vote.delegation, vote.by, vote.on_behalf, level=asking.terms.signed, at_ms=broker_ms
+        )
+        if vote.by_roles != giver.by_roles:
+            self._fail(
+                approval_id, f"the vote of {vote.by} for {vote.on_behalf} says another scope than {vote.delegation}"
+            )
+
+    def _in_force(
+        self, approval_id: str, delegation: str, by: str, on_behalf: str, *, level: Level, at_ms: int
+    ) -> None:
+        whole = {"by": by, "on_behalf": on_behalf}
+        for why in why_no_delegation(self._bundle, delegation, **whole, level=level, at_ms=at_ms):
+            self._fail(approval_id, why)
+
     def _held_rights(self, event: AnswerHeld) -> None:
         """What a late answer says of its sender's roles."""
         held = event.answer
         people = self._bundle.people_at(held.at_ms)
+        if held.mandates and people is not None:
+            self._mandates(event.approval_id, held)
         if people is not None and not frozenset(held.roles) <= _body(people, held.by).roles:
             self._fail(event.approval_id, f"{held.by} did not have the roles that the late answer says")
+
+    def _mandates(self, approval_id: str, held: Held) -> None:
+        for one in held.mandates:
+            self._in_force(approval_id, one.delegation, held.by, held.on_behalf, level="none", at_ms=held.at_ms)
 
     # Verdicts ------------------------------------------------------------------------------------
 
@@ -321,8 +356,14 @@ class _Audit:
         people = self._bundle.people_at(decision.cause.at_ms)
         if people is None:
             self.unproven += 1
-        elif event.role not in _body(people, event.by).roles:
-            self._fail(event.approval_id, f"{event.by} did not have the role {event.role} at that time")
+            return
+        by, body = event.by, _body(people, event.by)
+        if event.on_behalf:
+            by, body = event.on_behalf, giver_body(self._bundle, people, event.delegation, event.on_behalf)
+            at_ms = decision.cause.at_ms
+            self._in_force(event.approval_id, event.delegation, event.by, by, level="none", at_ms=at_ms)
+        if event.role not in body.roles:
+            self._fail(event.approval_id, f"{by} did not have the role {event.role} at that time")
 
 
 def _said(event: _Word) -> tuple[str, str, int]:

@@ -31,7 +31,7 @@ from mesh.routes.expressions.paths import Segments
 _VERDICTS: Final = ("approved", "rejected", "skipped")
 _ALWAYS: Final = ("", "succeeded", "skipped", "blocked", "cancelled")
 _ITEMS: Final = 50  # items of a written-out list that are looked at
-_VOTE: Final = Fields({"by": TEXT, "choice": TEXT, "reason": TEXT, "form": ANYTHING, "at": TEXT})
+_VOTE: Final = Fields({"by": TEXT, "for": TEXT, "choice": TEXT, "reason": TEXT, "form": ANYTHING, "at": TEXT})
 _VOTED: Final[dict[str, Shape]] = {
     "choice": TEXT,
     "form": ANYTHING,

@@ -56,10 +56,19 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Mine(msgspec.Struct, frozen=True):
-    """What waits for a person: what they may answer, and have not voted on."""
+    """What waits for a person: what they may answer, and have not voted on.
+
+    Of what is answered for somebody else, `names` and `roles` are that person's, as far as the
+    delegation covers them: `routes` (empty: all), and no seat that names them if `by_roles`.
+    `giver`: the person's id; `barred`: names of who would answer, who must not be excluded either.
+    """
 
     names: Collection[str]  # all that the person has, as `person_of` has them
     roles: Collection[str]
+    giver: str = ""
+    routes: Collection[str] = ()
+    by_roles: bool = False
+    barred: Collection[str] = ()
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +79,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
     role: str | None = None
     mine: Mine | None = None
+    others: tuple[Mine, ...] = ()  # with `mine`: for whom the person may answer, besides
     route: str | None = None
     due_before_ms: int | None = None
     asked_before_ms: int | None = None
@@ -81,6 +91,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALL: Final = Filters()
+_ENTITLED: Final = "approval_id IN (SELECT approval_id FROM entitled WHERE "
 _AMONG: Final = "name IN (SELECT value FROM json_each(?))"
 _AMONG_IDS: Final = "approval_id IN (SELECT value FROM json_each(?))"
 _NOT_BARRED: Final = (
@@ -88,18 +99,39 @@ _NOT_BARRED: Final = (
 )
 
 
+def _waits_for(mine: Mine) -> tuple[str, tuple[str, ...]]:
+    """The condition that an approval waits for this person, and its values."""
+    named = () if mine.by_roles else mine.names
+    roles, names = json.dumps(sorted(mine.roles)), json.dumps(sorted(named))
+    clause = f"{_ENTITLED}(kind = 'person' AND {_AMONG}) OR (kind = 'role' AND {_AMONG})) AND {_NOT_BARRED}"
+    values = (names, roles, json.dumps(sorted({*mine.names, *mine.barred})))
+    if mine.routes:
+        routes = json.dumps(sorted(mine.routes))
+        return f"{clause} AND route IN (SELECT value FROM json_each(?))", (*values, routes)  # noqa: S608 - constants only
+    return clause, values
+
+
+def givers_of(db: apsw.Connection, approval_id: str, filters: Filters) -> list[str]:
+    """For whom the person may answer this approval; empty text: for themself."""
+    found = []
+    for mine in () if filters.mine is None else (filters.mine, *filters.others):
+        clause, values = _waits_for(mine)
+        if select(db, f"SELECT 1 FROM approvals WHERE approval_id = ? AND {clause}", approval_id, *values):  # noqa: S608 - constants only
+            found.append(mine.giver)
+    return list(dict.fromkeys(found))
+
+
 def page_of(
     db: apsw.Connection, filters: Filters = ALL, *, limit: int | None = None, after: str | None = None
 ) -> Page[OpenRow]:
     """A page of what is open: the nearest deadline first, then what was asked first."""
     where: dict[str, tuple[Any, ...]] = {"1": ()}
-    entitled = "approval_id IN (SELECT approval_id FROM entitled WHERE "
     if filters.role is not None:
-        where[f"{entitled}kind = 'role' AND name = ?)"] = (filters.role,)
+        where[f"{_ENTITLED}kind = 'role' AND name = ?)"] = (filters.role,)
     if filters.mine is not None:
-        roles, names = json.dumps(sorted(filters.mine.roles)), json.dumps(sorted(filters.mine.names))
-        where[f"{entitled}(kind = 'person' AND {_AMONG}) OR (kind = 'role' AND {_AMONG}))"] = (names, roles)
-        where[_NOT_BARRED] = (names,)
+        clauses = [_waits_for(one) for one in (filters.mine, *filters.others)]
+        any_of = " OR ".join(f"({clause})" for clause, _ in clauses)
+        where[f"({any_of})"] = tuple(value for _, some in clauses for value in some)
     if filters.route is not None:
         where["route = ?"] = (filters.route,)
     if filters.due_before_ms is not None:

@@ -126,5 +126,5 @@ def _barred(terms: Terms | None, standing: OpenStanding | None) -> Iterator[str]
         return
     yield from terms.excluded
     if standing is not None:
-        yield from (person_of(vote.by) for vote in standing.votes)
+        yield from (person_of(name) for vote in standing.votes for name in (vote.by, vote.on_behalf) if name)
         yield from (person_of(name) for name in standing.editors if terms.not_editors)

@@ -114,7 +114,7 @@ def slot_input(workflow_id: str, event: SlotRequested, now_ms: int, *, denied: b
 
 def answer_input(
     workflow_id: str, event: ApprovalRequested, question: Question, at_ms: int
-) -> AnswerGiven | Undeliverable | None:
+) -> AnswerGiven | AnswerGiven2 | Undeliverable | None:
     """The recorded answer to a question; None if nobody answered."""
     if question.undeliverable:
         return Undeliverable(
@@ -127,17 +127,18 @@ def answer_input(
     closed = question.closed
     if closed is None:
         return None
-    return AnswerGiven(
-        workflow_id=workflow_id,
-        approval_id=event.approval_id,
-        answer_id=closed.answer_id,
-        decision="approve" if closed.verdict == "approved" else "reject",
-        by=closed.by,
-        reason=closed.reason,
-        payload=closed.payload if closed.edited else msgspec.UNSET,
+    said: dict[str, Any] = {
+        "workflow_id": workflow_id,
+        "approval_id": event.approval_id,
+        "answer_id": closed.answer_id,
+        "decision": "approve" if closed.verdict == "approved" else "reject",
+        "by": closed.by,
+        "reason": closed.reason,
+        "payload": closed.payload if closed.edited else msgspec.UNSET,
         **NOWHERE,
-        source_at_ms=at_ms,
-    )
+        "source_at_ms": at_ms,
+    }
+    return AnswerGiven2(**said, on_behalf=closed.on_behalf) if closed.on_behalf else AnswerGiven(**said)
 
 
 def word_input(workflow_id: str, approval_id: str, word: Word, at_ms: int) -> AnswerGiven2:
@@ -151,7 +152,7 @@ def word_input(workflow_id: str, approval_id: str, word: Word, at_ms: int) -> An
     match word:
         case VoteCast(vote=vote):
             about |= {"answer_id": vote.answer_id, "by": vote.by, "reason": vote.reason, "form": vote.form}
-            return AnswerGiven2(decision="choose", choice=vote.choice, **about)
+            return AnswerGiven2(decision="choose", choice=vote.choice, on_behalf=vote.on_behalf, **about)
         case VoteTakenBack():
             return AnswerGiven2(decision="withdraw", answer_id=word.answer_id, by=word.by, **about)
         case PayloadEdited():

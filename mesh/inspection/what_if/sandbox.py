@@ -13,11 +13,13 @@ import msgspec
 
 from mesh.core import events as ev
 from mesh.core import ids
+from mesh.core.approvals import Vote
 from mesh.core.calendars import CalendarsAt, no_calendars
 from mesh.core.calls import Caller
 from mesh.core.capabilities import stand_ins
 from mesh.core.crossings import CrossingId
 from mesh.core.decide import Decided, decide, park
+from mesh.core.delegations import Delegation, KnownDelegation
 from mesh.core.inputs import (
     NOWHERE,
     AliasAnswered,
@@ -33,6 +35,7 @@ from mesh.core.inputs import (
     WorkflowCalled,
 )
 from mesh.core.route import CallWork, Route
+from mesh.core.signing import LEVELS
 from mesh.core.state import Directory, StepState, Workflow
 from mesh.inspection.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.inspection.what_if.comparison import Fact, events_of, facts_of
@@ -98,6 +101,7 @@ class Sandbox:
             routes={**called, **self.recorded.called},
             registered=stand_ins(route),
             chosen=self.recorded.chosen,
+            delegations=tuple(_delegations_of(run)),
         )
         self.workflow: Workflow | None = None
         self.now_ms = run.decisions[0].at_ms
@@ -476,7 +480,18 @@ def _roles_of(run: Run) -> dict[str, frozenset[str]]:
     roles: dict[str, set[str]] = {}
     for event in events_of(run):
         if isinstance(event, ev.ApprovalClosed) and event.by:
-            roles.setdefault(event.by, set()).add(event.role)
+            roles.setdefault(event.on_behalf or event.by, set()).add(event.role)
         if isinstance(event, ev.VoteCast):
-            roles.setdefault(event.vote.by, set()).update(event.vote.roles)
+            roles.setdefault(event.vote.person, set()).update(event.vote.roles)
     return {person: frozenset(held) for person, held in roles.items()}
+
+
+def _delegations_of(run: Run) -> Iterator[KnownDelegation]:
+    """The delegations under which people answered in the recording, which has their ids alone."""
+    for event in events_of(run):
+        said = event.vote if isinstance(event, ev.VoteCast) else event
+        if isinstance(said, Vote | ev.ApprovalClosed) and said.delegation:
+            one = Delegation(
+                id=said.delegation, giver=said.on_behalf, to=said.by, start_ms=0, until_ms=1, signed=LEVELS[-1]
+            )
+            yield KnownDelegation(delegation=one, from_ms=0)

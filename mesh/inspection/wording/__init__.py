@@ -6,6 +6,7 @@ Owns the wording, in a module for each noun:
 
     tasks       what agents are given, and what they say
     people      questions and answers, commands, incidents
+    personal    what people say of themselves: delegations and absences
     steps       what the rules decide of a step; items, rounds, waits, events
     calls       workflows that call others, and what they may spend
     built_in    schedules, aliases and clocks
@@ -22,7 +23,7 @@ here; a new event gets its two texts in one place.
 from typing import Final
 
 from mesh.core import events as ev
-from mesh.inspection.wording import built_in, calls, limits, people, steps, tasks, workflows
+from mesh.inspection.wording import built_in, calls, limits, people, personal, steps, tasks, workflows
 from mesh.inspection.wording.said import Said, Tone
 
 __all__ = ["Said", "Tone", "words_of"]
@@ -30,6 +31,7 @@ __all__ = ["Said", "Tone", "words_of"]
 _NOUNS: Final = (
     tasks.words_of,
     people.words_of,
+    personal.words_of,
     calls.words_of,
     steps.words_of,
     built_in.words_of,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from mesh.core import events as ev
-from mesh.inspection.wording.phrases import as_json, lasting, timeless
+from mesh.inspection.wording.phrases import as_json, lasting, said_for, timeless
 from mesh.inspection.wording.said import Said, Tone
 
 _INPUTS: Final = {"": "", "given": ", with an input of theirs", "made": ", with its input made again by the route"}
@@ -57,9 +57,10 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             via = "" if proof.how == "own" else f", for {event.by}"
             return Said("", f"signed by {proof.signer}{via}", "quiet", f"key {proof.kid}")
         case ev.AnswerRefused():
-            told = _refused(event.by, event.code, event.message)
+            by = said_for(event.by, event.on_behalf)
+            told = _refused(by, event.code, event.message)
             return Said(
-                "", f"answer refused ({event.code})", "people", f"{event.message} (by {event.by or 'somebody'})", told
+                "", f"answer refused ({event.code})", "people", f"{event.message} (by {by or 'somebody'})", told
             )
         case ev.CommandAccepted():
             return Said("", f"{event.command} by {event.by}", "work", event.reason)
@@ -99,8 +100,9 @@ def _of_time(
             told = f"{event.step} is open for {longer} longer"
             return Said(event.step, f"deadline moved by {event.by}: {longer} longer", "people", "", told)
         case ev.AnswerHeld(answer=held):
-            told = f"the answer of {held.by} came after the deadline; it is held until {event.step} closes"
-            return Said(event.step, f"late answer held: {held.decision} by {held.by}", "quiet", "", told)
+            by = said_for(held.by, held.on_behalf)
+            told = f"the answer of {by} came after the deadline; it is held until {event.step} closes"
+            return Said(event.step, f"late answer held: {held.decision} by {by}", "quiet", "", told)
         case ev.ApprovalReassigned(change=change):
             what = f"{change.who} may answer" + (", and nobody else" if change.alone else "")
             return Said(event.step, f"reassigned by {event.by}: {what}", "people", "", f"{event.step}: {what}")
@@ -116,8 +118,10 @@ def _of_a_word(event: _Word, decision: ev.Decision) -> Said:
         case ev.QuestionAsked() | ev.QuestionAnswered():
             return _of_a_question(event, decision)
         case ev.VoteCast(vote=vote):
-            what = f"{vote.choice} by {_who(vote.by, decision)}, {event.have} of {event.need}"
-            told = f"{vote.by} votes in {event.step}: {vote.choice} ({event.have} of {event.need})"
+            by = _who(vote.by, decision, vote.on_behalf, vote.delegation)
+            what = f"{vote.choice} by {by}, {event.have} of {event.need}"
+            who = said_for(vote.by, vote.on_behalf)
+            told = f"{who} votes in {event.step}: {vote.choice} ({event.have} of {event.need})"
             return Said(event.step, what, "people", vote.reason, told)
         case ev.VoteTakenBack(why="void"):
             told = f"the vote of {event.by} in {event.step} is void ({event.have} of {event.need})"
@@ -157,15 +161,17 @@ def _of_a_question(event: _Question, decision: ev.Decision) -> Said:
     return Said(event.step, f"question {event.question} answered by {shown}", "people", text, told, proposed)
 
 
-def _who(by: str, decision: ev.Decision) -> str:
-    """Who has answered, and whether that is proven."""
+def _who(by: str, decision: ev.Decision, on_behalf: str = "", delegation: str = "") -> str:
+    """Who has answered, whether that is proven, and for whom under which delegation."""
     is_signed = any(isinstance(one, ev.AnswerSigned) and one.proof is not None for one in decision.events)
-    return f"{by} ({'signed' if is_signed else 'unverified'})"
+    under = f", for {on_behalf} under {delegation}" if delegation else f", for {on_behalf}" if on_behalf else ""
+    return f"{by} ({'signed' if is_signed else 'unverified'}){under}"
 
 
 def _closed(event: ev.ApprovalClosed, decision: ev.Decision) -> Said:
     edited = ", with an edit" if event.edited else ""
-    by = "by its deadline" if event.expired else f"by {_who(event.by, decision)}" if event.by else "by its votes"
+    who = _who(event.by, decision, event.on_behalf, event.delegation)
+    by = "by its deadline" if event.expired else f"by {who}" if event.by else "by its votes"
     told = f"{event.step} is {event.verdict}: {event.reason}" if event.expired else ""
     if isinstance(event, ev.ApprovalClosed2) and not event.expired:
         told = f"{event.step} is {event.verdict}: {event.choice}, by {event.rule}"

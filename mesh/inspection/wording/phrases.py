@@ -117,3 +117,8 @@ def counted(count: int, noun: str) -> str:
 
 def as_json(value: Any) -> str:
     return orjson.dumps(value, default=to_builtins).decode()
+
+
+def said_for(by: str, on_behalf: str) -> str:
+    """Who has answered, and for whom if it was for somebody else: `ana for ben`."""
+    return f"{by} for {on_behalf}" if on_behalf else by

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, CommandGiven
 from mesh.core.state import Directory
 from mesh.errors import UnknownFormat
 from mesh.ports import Record
@@ -33,16 +34,19 @@ class AsOf:
         """The router has looked. `below`: the offsets that had been read before the look began."""
         self._looked_below, self.wants_ms = below, None
 
-    def with_people(self, at_ms: int, record: Record) -> Directory:
+    def with_people(self, given: AnswerGiven | AnswerGiven2 | CommandGiven, record: Record) -> Directory:
         """The directory with the people as of the broker time of an answer or an order.
 
-        Raises `PeopleUnread` if the router must look at their topic first.
+        Of an answer that they bear on, with the delegations too. Raises `PeopleUnread` if the
+        router must look at their topic first.
         """
         if self._people is None:
             return self._directory()
+        at_ms = given.source_at_ms
         if self._is_known(self._people, at_ms, record):
             with suppress(UnknownFormat):  # the look says so, and the answer waits
-                return self._people.directory_at(self._directory(), at_ms)
+                found = self._people.directory_at(self._directory(), at_ms)
+                return self._people.with_delegations(found, given) if isinstance(given, AnswerGiven2) else found
         raise self._unread(at_ms, record)
 
     def with_calendars(self, directory: Directory, at_ms: int, record: Record) -> Directory:

@@ -414,7 +414,7 @@ class Owner:
             # an order names people too
             if isinstance(given, _ANSWERS) or (isinstance(given, CommandGiven) and given.order is not None):
                 # by the broker's own stamp, which is the same for every owner
-                directory = self._as_of.with_people(given.source_at_ms, record)
+                directory = self._as_of.with_people(given, record)
             if isinstance(given, AnswerGiven2) and given.jws:
                 max_age_ms = self._config.answer_max_age_ms
                 given = checked_answer(self._people, given, directory or self._directory(), max_age_ms)

@@ -105,6 +105,17 @@ class PeopleFollower:
         """The calendars in effect at a broker time that is known, by name."""
         return self.known.calendars.at(at_ms)
 
+    def with_delegations(self, directory: Directory, answer: AnswerGiven2) -> Directory:
+        """The directory with the delegations that bear on an answer, if any do.
+
+        The people of the answer's time are known.
+        """
+        known = self.known.delegations
+        if answer.is_personal:
+            return replace(directory, delegations=known.as_of(answer.source_at_ms))
+        in_force = known.in_force(answer.source_at_ms) if answer.on_behalf else ()
+        return replace(directory, delegations=in_force) if in_force else directory
+
     def directory_at(self, directory: Directory, at_ms: int) -> Directory:
         """The directory with the people as of a broker time that is known.
 

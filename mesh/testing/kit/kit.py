@@ -17,7 +17,7 @@ has happened that needs no time. Time passes in `advance`, and in calls that wai
 `mesh.testing.kit.engines` has what the mesh runs on.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ import msgspec
 
 from mesh import defaults
 from mesh.agent.definition import Agent
+from mesh.codec.approvals import Personal
 from mesh.codec.approvers_file import load_approvers, load_people
 from mesh.codec.calendars import digest_of, encode_calendar, encode_calendar_activation
 from mesh.codec.calendars_file import load_calendar, load_calendar_text
@@ -46,7 +47,7 @@ from mesh.testing.kit.account import Account
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine
-from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
+from mesh.testing.kit.errors import KitError, Refused, is_for_the_test, unknown
 from mesh.testing.kit.golden import compare
 from mesh.testing.kit.route_sources import RouteSources
 from mesh.testing.kit.run import Run, is_moving, is_stuck
@@ -213,6 +214,22 @@ class MeshKit:
         names = {person.id: person.names for person in load_people(path).persons.values()}
         for name, roles in load_approvers(path).items():
             self.person(name, roles=roles, names=names.get(name, ()))
+
+    def delegate(
+        self, giver: str, to: str, *, lasts: Duration = "1h", roles: Sequence[str] = (), routes: Sequence[str] = ()
+    ) -> None:
+        """Let one person answer for another, as that person says in an answer.
+
+        It is in effect when this returns, two seconds later. Raises `Refused` if it does not count.
+        """
+        self._open()
+        until_ms = self.now_ms() + int(seconds(lasts) * 1000)
+        said = Personal(until_ms=until_ms, roles=tuple(roles), routes=tuple(routes))
+        answer_id = self.act(self.stage.say("delegate", giver, said, to))
+        receipt = self.stage.receipts.get(answer_id)
+        if receipt is not None and receipt.status == "refused":
+            raise Refused(f"{giver}'s delegation does not count: {receipt.message}", code=receipt.code)
+        self._engine.flow(DELAY_MS / 1000, lambda: False)
 
     def calendar(self, source: str | Path) -> None:
         """Apply a calendar of working hours: a file, or its YAML as text.

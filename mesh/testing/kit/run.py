@@ -191,14 +191,21 @@ class Run:
     # Moving ---------------------------------------------------------------------------------------
 
     def approve(
-        self, step: str, *, by: str = "", payload: Any = msgspec.UNSET, reason: str = "", form: Any = None
+        self,
+        step: str,
+        *,
+        by: str = "",
+        payload: Any = msgspec.UNSET,
+        reason: str = "",
+        form: Any = None,
+        on_behalf: str = "",
     ) -> None:
         """Approve a question that was asked; `payload` is an edit.
 
-        `by` may be left out if only one person has the role. Raises `Refused` if the answer does
-        not count.
+        `by` may be left out if only one person has the role. `on_behalf`: the person who has
+        delegated to `by` (`mesh_kit.delegate`). Raises `Refused` if the answer does not count.
         """
-        self.answer(step, approves(payload=payload, reason=reason, form=form), by=by)
+        self.answer(step, approves(payload=payload, reason=reason, form=form, on_behalf=on_behalf), by=by)
 
     def reject(self, step: str, *, by: str = "", reason: str = "", form: Any = None) -> None:
         """Reject a question that was asked. The rest is as in `approve`."""

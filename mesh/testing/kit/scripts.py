@@ -164,14 +164,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     to: str = ""
     question: int = 0
     digest: str = ""  # of the payload that the person saw; empty: the present one
+    on_behalf: str = ""  # the person who has delegated to who answers
 
 
-def approves(*, payload: Any = msgspec.UNSET, reason: str = "", form: Any = None, after: Duration = 0) -> Answer:
-    return Answer(decision="approve", payload=payload, reason=reason, form=form, after_s=seconds(after))
+def approves(
+    *, payload: Any = msgspec.UNSET, reason: str = "", form: Any = None, after: Duration = 0, on_behalf: str = ""
+) -> Answer:
+    """`on_behalf`: the person who has delegated to who answers."""
+    said = {"payload": payload, "reason": reason, "form": form, "on_behalf": on_behalf}
+    return Answer(decision="approve", after_s=seconds(after), **said)
 
 
-def rejects(*, reason: str = "", form: Any = None, after: Duration = 0) -> Answer:
-    return Answer(decision="reject", reason=reason, form=form, after_s=seconds(after))
+def rejects(*, reason: str = "", form: Any = None, after: Duration = 0, on_behalf: str = "") -> Answer:
+    return Answer(decision="reject", reason=reason, form=form, after_s=seconds(after), on_behalf=on_behalf)
 
 
 def chooses(

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mesh import defaults
-from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
+from mesh.codec.approvals import ApprovalRequest, Personal, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cards import encode_card
 from mesh.codec.log import decode_log_record
 from mesh.codec.outcomes import Outcome, decode_outcome
@@ -28,7 +28,7 @@ from mesh.core.effects import AskApproval, PublishOutcome, SendTask, effects
 from mesh.core.events import Decision, WorkflowEnded, WorkflowStarted
 from mesh.core.evolve import evolve
 from mesh.core.ids import attempt_id
-from mesh.core.inputs import HandOver, TaskError
+from mesh.core.inputs import HandOver, PersonalKind, TaskError
 from mesh.core.replay import PartitionFold
 from mesh.core.state import FINISHED, AgentCard, Workflow
 from mesh.core.topics import Topics
@@ -425,7 +425,17 @@ class Stage:
             text=answer.text,
             to=answer.to,
             question=answer.question,
+            on_behalf=answer.on_behalf,
         )
+        await self.send([record])
+        return answer_id
+
+    async def say(self, decision: PersonalKind, by: str, personal: Personal, to: str = "") -> str:
+        """Send what a person says of themself. Returns its id, as `answer` does."""
+        answer_id = self.fresh("answer")
+        about: dict[str, Any] = {"by": by, "to": to, "personal": personal, "answer_id": answer_id}
+        at_ms = self._clock.now_ms()
+        record = encode_response(topics=self.topics, approval_id="", decision=decision, at_ms=at_ms, **about)
         await self.send([record])
         return answer_id
 

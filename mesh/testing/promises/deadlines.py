@@ -202,13 +202,14 @@ class Deadlines:
             self._votes(at, step, event)
             return
         roles = self._directory(decision.cause.at_ms).roles
-        is_entitled = not roles or step.role in roles.get(event.by, frozenset())
+        is_entitled = not roles or step.role in roles.get(event.on_behalf or event.by, frozenset())
         self._expect(is_entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
 
     def _votes(self, at: Step, step: StepState, event: ApprovalClosed2) -> None:
         """Check that the votes are of distinct people, for this payload, and enough."""
         where = at.where
-        people = [person_of(vote.by) for vote in event.votes]
+        # a delegate and the person that they vote for both take part
+        people = [name for vote in event.votes for name in {person_of(vote.by), person_of(vote.person)}]
         self._expect(len(people) == len(set(people)), f"{where}: one person counts twice in {event.approval_id}")
         seen = {vote.digest for vote in event.votes}
         self._expect(seen <= {digest(event.payload)}, f"{where}: votes over different payloads in {event.approval_id}")

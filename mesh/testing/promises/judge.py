@@ -174,7 +174,7 @@ class Promises:
                 self._effects.took((topic, header(record, "ce_id") or ""))  # a step has emitted it: an effect, too
         elif topic == topics.definitions:
             self._definition(record)
-        elif topic == topics.people:
+        elif topic in (topics.people, topics.delegations):
             self._people.landed(record)
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
             self._effect(record)

@@ -96,7 +96,7 @@ def _shown(standing: OpenStanding) -> tuple[object, ...]:
     return (
         standing.edition,
         standing.digest,
-        [(vote.by, vote.choice) for vote in standing.votes],
+        [(vote.by, vote.on_behalf, vote.choice) for vote in standing.votes],
         standing.stage,
         [(one.since, one.roles, one.people, one.alone) for one in standing.besides],
         (standing.claimed_by, standing.claimed_until),
@@ -110,7 +110,7 @@ def _known(asking: Asking, digest: str) -> tuple[object, ...]:
     return (
         asking.edition,
         digest,
-        [(vote.by, vote.choice) for vote in asking.votes],
+        [(vote.by, vote.on_behalf, vote.choice) for vote in asking.votes],
         asking.stage,
         [(rfc3339(one.from_ms), one.roles, one.people, one.alone) for one in asking.changes],
         (None, None) if claim is None else (claim.by, rfc3339(claim.until_ms)),

@@ -5,8 +5,10 @@ Owns who had which role when, by the records alone.
 
 from msgspec.structs import replace
 
+from mesh.codec.delegations import decode_personal
 from mesh.codec.orders import ORDERS
 from mesh.codec.people import decode_people, decode_people_activation
+from mesh.core.delegations import DelegationTimeline
 from mesh.core.events import ApprovalRequested2, CommandAccepted, CommandRefused, Decision, Event, IncidentRaised
 from mesh.core.people import People
 from mesh.core.people_versions import PeopleTimeline
@@ -22,9 +24,13 @@ class PeopleLedger:
         self._known = known
         self._topic = topic
         self._versions: dict[str, People] = {}
+        self._delegations = DelegationTimeline()
 
     def landed(self, record: Record) -> None:
         """Take a record of the people's topic."""
+        personal = decode_personal(record)
+        if personal is not None:
+            self._delegations.add(personal, record.timestamp_ms, is_said=record.topic != self._topic)
         activation, version = decode_people_activation(record), decode_people(record)
         if activation is not None:
             self.timeline.add(activation)
@@ -39,7 +45,11 @@ class PeopleLedger:
     def of_decision(self, decision: Decision) -> list[Directory]:
         """What the owner may have known that made this decision: one of these."""
         if decision.cause.kind == "answer" or any(_is_order(event) for event in decision.events):
-            return [self.at(decision.cause.at_ms)]
+            at_ms = decision.cause.at_ms
+            known = self.at(at_ms)
+            # of a word about delegations the owner looks at all, of every other at those in force
+            told = {self._delegations.in_force(at_ms), self._delegations.as_of(at_ms)}
+            return [replace(known, delegations=one) for one in told]
         asked = [event.people for event in decision.events if isinstance(event, ApprovalRequested2) and event.people]
         if asked:
             return [self._with(asked[0])]

@@ -207,7 +207,7 @@ class World:
             topics.withdrawals,
         )
         specs += [TopicSpec(topics.open_approvals, OPEN_PARTITIONS)]
-        specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions, topics.people)]
+        specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions, topics.people, topics.delegations)]
         specs += [TopicSpec(topics.tasks(agent), 2) for agent in AGENTS]
         self.cluster.create_topics(specs)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from mesh.core.calls import Caller
 from mesh.core.events import (
+    AbsenceSaid,
     AnswerHeld,
     AnswerRefused,
     ApprovalClaimed,
@@ -21,6 +22,8 @@ from mesh.core.events import (
     CommandRefused,
     DeadlineMoved,
     Decision,
+    DelegationGiven,
+    DelegationTakenBack,
     EventKept,
     EventReceived,
     IncidentRaised,
@@ -35,8 +38,8 @@ from mesh.core.events import (
     VoteTakenBack,
     WorkflowStarted,
 )
-from mesh.core.ids import attempt_id
-from mesh.inspection.wording.phrases import as_json, event_words, short, step_words
+from mesh.core.ids import attempt_id, is_person
+from mesh.inspection.wording.phrases import as_json, event_words, said_for, short, step_words
 
 _OF_SLOTS: Final = {
     "slot_wanted": "{who} wants a slot",
@@ -144,7 +147,13 @@ def _answer_heading(decision: Decision) -> str:
         match event:
             case VoteCast(vote=vote):
                 why = f", because: {vote.reason}" if vote.reason else ""
-                return f"{vote.by} answers {event.step}: {vote.choice}{why}"
+                return f"{said_for(vote.by, vote.on_behalf)} answers {event.step}: {vote.choice}{why}"
+            case DelegationGiven(delegation=one):
+                return f"{one.by} delegates to {one.to}"
+            case DelegationTakenBack(end=end):
+                return f"{end.by} ends a delegation"
+            case AbsenceSaid(absence=absence):
+                return f"{absence.by} says when they are away"
             case VoteTakenBack() | NoteAdded() | ApprovalClaimed() | ApprovalReleased() | DeadlineMoved():
                 return f"{event.by} answers {event.step}"
             case QuestionAsked():
@@ -152,15 +161,17 @@ def _answer_heading(decision: Decision) -> str:
             case QuestionAnswered() if event.answer_id:
                 return f"{event.by} answers a question about {event.step}"
             case AnswerHeld(answer=held):
-                return f"{held.by} answers {event.step}: {held.decision}"
+                return f"{said_for(held.by, held.on_behalf)} answers {event.step}: {held.decision}"
             case PayloadEdited() if not any(isinstance(other, VoteCast) for other in decision.events):
                 return f"{event.by} answers {event.step} with an edit"
             case ApprovalClosed() if event.by:
                 edit = f", but with {as_json(event.payload)}" if event.edited else ""
                 why = f", because: {event.reason}" if event.reason else ""
-                return f"{event.by} answers {event.step}: {event.verdict}{edit}{why}"
+                return f"{said_for(event.by, event.on_behalf)} answers {event.step}: {event.verdict}{edit}{why}"
+            case AnswerRefused() if is_person(decision.workflow_id):
+                return f"{event.by} says something of themself"
             case AnswerRefused():
-                return f"{event.by or 'somebody'} answers {short(event.approval_id) or 'what nobody can tell'}"
+                return f"{said_for(event.by, event.on_behalf) or 'somebody'} answers {short(event.approval_id) or 'what nobody can tell'}"
             case _:
                 continue
     return f"answer {decision.cause.id}"

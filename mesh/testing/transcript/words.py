@@ -17,6 +17,7 @@ from mesh.core.effects import (
     PublishOutcome,
     SendDeadLetter,
     SendInput,
+    SendPersonal,
     SendTask,
     WithdrawTask,
     effects,
@@ -39,6 +40,7 @@ _EFFECTS_WITH_WORDS: Final = (
     PublishEvent,
     SendDeadLetter,
     SendInput,
+    SendPersonal,
 )
 
 

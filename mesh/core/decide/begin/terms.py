@@ -15,7 +15,7 @@ from mesh.core.decide.draft import Draft
 from mesh.core.people import further_names, id_of, people_by_roles, person_of
 from mesh.core.questions import REQUESTER, Addressee, AskingBack
 from mesh.core.route import AddresseeAsked, BackAsked, ExpressionError, Scope, SeatsAsked, Template, VotingTerms
-from mesh.core.voting import Body, among, as_body, is_enough, may_vote, seated, who_fits, why_excluded
+from mesh.core.voting import Body, among, as_body, is_enough, may_vote, seated, takes_part, who_fits, why_excluded
 
 
 def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
@@ -92,7 +92,9 @@ def why_nobody_left(draft: Draft, asking: Asking, at_ms: int) -> str:
 def _may_still(asking: Asking, body: Body, voted: Sequence[Body], at_ms: int) -> bool:
     """Whether somebody who has not voted may."""
     terms = asking.terms
-    if any(body.is_among([one.name, *one.names]) for one in voted) or why_excluded(terms, body):
+    has_voted = any(body.is_among([one.name, *one.names]) for one in voted)
+    # a delegate takes part once, as all do
+    if has_voted or any(takes_part(vote, body) for vote in asking.votes) or why_excluded(terms, body):
         return False
     is_barred = terms.not_editors and body.is_among(map(person_of, asking.editors))
     return not is_barred and may_vote(terms, body, asking.changes, at_ms)
@@ -208,11 +210,11 @@ def _took_part(draft: Draft, step: str) -> Iterator[str]:
 def _took_part_in(output: Any) -> Iterator[str]:
     if not isinstance(output, dict):
         return
-    yield from (vote["by"] for vote in output.get("votes", []))
+    # for whom a vote was given has taken part, as who gave it has
+    yield from (name for vote in output.get("votes", []) for name in (vote["by"], vote.get("for")) if name)
     yield from output.get("editors", [])
     # an approval of version 1 has no votes: the one whose answer counted took part alone
-    if output.get("by"):
-        yield output["by"]
+    yield from (output[key] for key in ("by", "for") if output.get(key))
 
 
 def _name(template: Template, scope: Scope, what: str) -> str:

@@ -3,6 +3,7 @@
 There is one verdict, by an answer or by the deadline.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -16,11 +17,14 @@ from mesh.core.decide.begin.terms import why_nobody_left
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
+from mesh.core.decide.settle.delegates import in_force_for, why_no_mandate, why_not_covered
+from mesh.core.decide.settle.personal import on_personal
 from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.decide.settle.signatures import signed_event, why_unproven
 from mesh.core.decide.settle.stages import due_stage, escalated, why_escalated
 from mesh.core.decide.settle.voting import close_at_deadline, closing, on_word, refused, whole, why_expired
 from mesh.core.decide.settle.words import asking_of, held_word, is_repeated
+from mesh.core.delegations import Mandate
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -39,6 +43,9 @@ from mesh.core.state import StepState, Workflow
 
 
 def on_answer(draft: Draft, given: AnswerGiven | AnswerGiven2) -> None:
+    if isinstance(given, AnswerGiven2) and given.is_personal:
+        on_personal(draft, given)
+        return
     voted = _asks_voters(draft, given.approval_id)
     if _is_unproven(draft, given, voted):
         return
@@ -198,9 +205,9 @@ def _on_more(draft: Draft, given: AnswerGiven2) -> None:
 
     One that is signed may say no more than that.
     """
-    plain = without_more(given)
+    plain = without_more(replace(given, on_behalf=""))
     if plain is not None:
-        _on_first(draft, plain)
+        _on_first(draft, plain, given if given.on_behalf else None)
         return
     found = find_open(draft, given)
     if isinstance(found, AnswerRefused):
@@ -210,16 +217,21 @@ def _on_more(draft: Draft, given: AnswerGiven2) -> None:
         draft.add(_refused(given, "malformed", message))
 
 
-def _on_first(draft: Draft, given: AnswerGiven) -> None:
-    """Judge an answer to an approval of version 1: the first that counts is the verdict."""
+def _on_first(draft: Draft, given: AnswerGiven, delegated: AnswerGiven2 | None = None) -> None:
+    """Judge an answer to an approval of version 1: the first that counts is the verdict.
+
+    `delegated`: the same answer, if it is for somebody else.
+    """
+    on_behalf = "" if delegated is None else delegated.on_behalf
     found = find_open(draft, given)
     if isinstance(found, AnswerRefused):
-        draft.add(found)
+        draft.add(replace(found, on_behalf=on_behalf))
         return
     name, step = found
-    refused = refusal(draft, given, step)
+    mandates = () if delegated is None else in_force_for(draft, delegated, draft.directory.answers)
+    refused = refusal(draft, given, step, delegated, mandates)
     if refused is not None:
-        draft.add(refused)
+        draft.add(replace(refused, on_behalf=on_behalf))
         return
     edited = is_edit(given, step)
     close(
@@ -234,6 +246,8 @@ def _on_first(draft: Draft, given: AnswerGiven) -> None:
             answer_id=given.answer_id,
             reason=given.reason,
             edited=edited,
+            on_behalf=on_behalf,
+            delegation=next((one.delegation for one in mandates if step.role in one.roles), ""),
         ),
     )
 
@@ -348,12 +362,25 @@ def is_edit(given: AnswerGiven, step: StepState) -> bool:
     return given.decision == "approve" and given.payload is not msgspec.UNSET and digest(given.payload) != step.digest
 
 
-def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused | None:
-    """Why this answer to an open approval does not count; None if it counts."""
+def refusal(
+    draft: Draft,
+    given: AnswerGiven,
+    step: StepState,
+    delegated: AnswerGiven2 | None = None,
+    mandates: Sequence[Mandate] = (),
+) -> AnswerRefused | None:
+    """Why this answer to an open approval does not count; None if it counts.
+
+    `delegated`: the same answer, if it is for somebody else, under one of the `mandates`.
+    """
     # by the broker's timestamp of the answer, however late it is read
     if step.due_at_ms is not None and given.source_at_ms > step.due_at_ms:
         return _refused(given, "late", "it reached the broker after the deadline")
-    if step.role not in draft.directory.roles.get(given.by, frozenset()):
+    if delegated is not None:
+        why = _why_not_for(draft, delegated, step, mandates)
+        if why is not None:
+            return _refused(given, why.code, why.message)
+    elif step.role not in draft.directory.roles.get(given.by, frozenset()):
         where = f" in {draft.directory.roles_from}" if draft.directory.roles_from else ""
         return _refused(given, "role", f"{given.by or 'nobody'} does not have the role {step.role}{where}")
     # optional: without edits there is one payload alone that the answer can be for
@@ -364,6 +391,15 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
         if problem:
             return _refused(given, "schema", problem)
     return None
+
+
+def _why_not_for(draft: Draft, delegated: AnswerGiven2, step: StepState, mandates: Sequence[Mandate]) -> Refusal | None:
+    """Why somebody may not answer for the person with the role."""
+    if not mandates:
+        return why_no_mandate(draft, delegated)
+    if any(step.role in one.roles for one in mandates):
+        return None
+    return why_not_covered(delegated, mandates, step.role)
 
 
 def _refused(

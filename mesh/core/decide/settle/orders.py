@@ -15,7 +15,7 @@ from mesh.core.inputs import ApprovalOrder, CommandGiven
 from mesh.core.people import further_names, id_of, person_of
 from mesh.core.schedules import rfc3339
 from mesh.core.state import StepState
-from mesh.core.voting import Body, standing, why_excluded, without
+from mesh.core.voting import Body, standing, takes_part, why_excluded, without
 
 
 def on_order(draft: Draft, given: CommandGiven, order: ApprovalOrder) -> None:
@@ -93,7 +93,7 @@ def _body(draft: Draft, name: str) -> Body:
 def _vote_of(draft: Draft, name: str, step: StepState) -> Vote | None:
     """The vote of the person whom an order means, under whatever name it was given."""
     body = _body(draft, name)
-    return next((vote for vote in asking_of(step).votes if body.is_among([person_of(vote.by)])), None)
+    return next((vote for vote in asking_of(step).votes if takes_part(vote, body)), None)
 
 
 # What it brings about -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 
 from mesh.core.approvals import LONGEST_NAME, MOST_REMEMBERED, Asking, Vote
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle.delegates import giver_of, under_which
 from mesh.core.decide.settle.questions import ask, asked, informed
 from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.decide.settle.words import (
@@ -17,6 +18,7 @@ from mesh.core.decide.settle.words import (
     body_of,
     held_of,
     judged,
+    mandates_of,
     may_hold,
     proof_of,
     source_of,
@@ -69,6 +71,7 @@ def refused(
         code=why.code,
         message=why.message,
         by=word.by,
+        on_behalf=word.on_behalf,
         verdict=like.verdict if like is not None else "",
         closed=like is not None and like.closed,
         edition=asking.edition,
@@ -93,7 +96,7 @@ def on_word(draft: Draft, word: AnswerGiven2, name: str, step: StepState) -> App
     match word.decision:
         case _ if isinstance(found, Refusal):
             is_held = found.code == "late" and may_hold(word, step)
-            draft.add(_held(draft, word, name) if is_held else refused(word, name, step, found))
+            draft.add(_held(draft, word, name, step) if is_held else refused(word, name, step, found))
         case "comment":
             draft.add(_note(word, name, step))
         case "ask":
@@ -163,8 +166,8 @@ def _said(word: AnswerGiven2, name: str) -> dict[str, Any]:
     }
 
 
-def _held(draft: Draft, word: AnswerGiven2, name: str) -> AnswerHeld:
-    return AnswerHeld(step=name, approval_id=word.approval_id, answer=held_of(draft, word))
+def _held(draft: Draft, word: AnswerGiven2, name: str, step: StepState) -> AnswerHeld:
+    return AnswerHeld(step=name, approval_id=word.approval_id, answer=held_of(draft, word, asking_of(step)))
 
 
 def _claim(word: AnswerGiven2, name: str, step: StepState) -> ApprovalClaimed:
@@ -218,7 +221,10 @@ def _take(draft: Draft, word: AnswerGiven2, name: str, ballot: Ballot) -> None:
 def _vote(draft: Draft, word: AnswerGiven2, name: str, choice: str) -> VoteCast:
     step = draft.live.steps[name]
     asking = asking_of(step)
-    body = body_of(draft, word)
+    body, mandate = body_of(draft, word), None
+    if word.on_behalf:
+        mandate = under_which(mandates_of(draft, word, asking), word, asking)
+        body = body if mandate is None else giver_of(mandate)
     vote = Vote(
         by=word.by,
         choice=choice,
@@ -233,6 +239,9 @@ def _vote(draft: Draft, word: AnswerGiven2, name: str, choice: str) -> VoteCast:
         answer_id=word.answer_id,
         reason=word.reason,
         form=word.form,
+        on_behalf=word.on_behalf,
+        delegation="" if mandate is None else mandate.delegation,
+        by_roles=body.by_roles,
     )
     now = standing(asking.terms, with_vote(asking.votes, vote), asking.changes)
     return VoteCast(
@@ -250,7 +259,7 @@ def _known_names(asking: Asking) -> frozenset[str]:
     """The names that matter: those of the terms, and those under which people have answered."""
     # who has answered under what is a further name of a person by now is that person
     claimed_by = () if asking.claim is None else (asking.claim.by,)
-    answered = (*(vote.by for vote in asking.votes), *claimed_by)
+    answered = (*(name for vote in asking.votes for name in (vote.by, vote.person)), *claimed_by)
     return named_people(asking.terms, asking.changes) | frozenset(map(person_of, answered))
 
 
@@ -272,6 +281,7 @@ def closing(draft: Draft, name: str, word: AnswerGiven2 | None = None, *, reason
         choice=found.choice,
         payload=step.input,
         by="" if word is None else word.by,
+        on_behalf="" if word is None else word.on_behalf,
         role=step.role,
         answer_id="" if word is None else word.answer_id,
         reason=reason if word is None else word.reason,

@@ -8,7 +8,9 @@ time; of an answer that was held, the answer has them itself.
     repeated                        its id was judged before; it has no effect
     closed, late                    there is a verdict, or the deadline had passed
     superseded                      a later vote, edit or withdrawal of the same person was read
-    excluded, role, claimed         the person may not answer
+    delegation                      nobody has delegated to who sends it, or not for that
+    excluded, role, claimed, represented
+                                    the person may not answer, or takes part already
     choice, reason, form, digest, schema, edits, limit, question
                                     what the answer says does not fit
 """
@@ -32,15 +34,24 @@ from mesh.core.approvals import (
     mark_of,
 )
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle.delegates import (
+    giver_of,
+    in_force_for,
+    why_barred,
+    why_no_delegate,
+    why_no_mandate,
+    why_represented,
+)
 from mesh.core.decide.settle.questions import room_for_notes, why_not_answered, why_not_asked
 from mesh.core.decide.settle.refusing import Refusal
+from mesh.core.delegations import Mandate
 from mesh.core.inputs import AnswerGiven2, AnswerKind, CheckedAnswer
 from mesh.core.json_values import digest, text_of
 from mesh.core.people import further_names, person_of, roles_of
 from mesh.core.schemas import why_unfit
-from mesh.core.signing import Proof
+from mesh.core.signing import Proof, stricter
 from mesh.core.state import StepState
-from mesh.core.voting import Body, is_claimed, may_edit, may_vote, why_excluded
+from mesh.core.voting import Body, is_claimed, may_edit, may_vote, takes_part, why_excluded
 
 _MOVED_OFTEN: Final = {1: "its deadline may be moved once, and has been"}
 _NO_WORDS: Final = frozenset({"comment", "ask", "inform", "claim", "release", "extend"})
@@ -59,11 +70,13 @@ class Ballot(NamedTuple):
 class HeldWord(AnswerGiven2, tag="HeldWord", frozen=True, kw_only=True):
     """An answer that was held, as it is judged. It is no input, and in no record.
 
-    `roles`, `names`, `version`: of the person and of the people as of the answer's time.
+    `held_roles`, `names`, `version`: of the person and of the people as of the answer's time, and
+    `mandates`: the delegations that were in force then.
     """
 
-    roles: frozenset[str]
+    held_roles: frozenset[str]
     names: frozenset[str]
+    mandates: tuple[Mandate, ...] = ()
     version: str
     proof: Proof | None = None
 
@@ -94,8 +107,11 @@ def judged(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | Refusa
     if step.due_at_ms is not None and word.source_at_ms > step.due_at_ms:
         return Refusal("late", "it reached the broker after the deadline")
     # what replaces nothing is never out of date; of two at the same time the one read later counts
-    if word.decision not in _NO_WORDS and asking.words.get(person, -1) > word.source_at_ms:
-        return Refusal("superseded", f"{word.by} has sent a later answer, and that one counts")
+    if word.decision not in _NO_WORDS:
+        if asking.words.get(person, -1) > word.source_at_ms:
+            return Refusal("superseded", f"{word.by} has sent a later answer, and that one counts")
+        if word.on_behalf and asking.words.get(person_of(word.on_behalf), -1) > word.source_at_ms:
+            return Refusal("superseded", f"{word.on_behalf} has sent a later answer, and that one counts")
     found = _of_person(draft, word, step) or _of_content(draft, word, step)
     # last: an answer that would not count anyway is refused for its own reason
     if isinstance(found, Ballot) and len(asking.seen.get(person, ())) >= MOST_ANSWERS:
@@ -106,12 +122,19 @@ def judged(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | Refusa
 def body_of(draft: Draft, word: AnswerGiven2) -> Body:
     """Who gives the answer, with the roles and names as of its time."""
     if isinstance(word, HeldWord):
-        return Body(person_of(word.by), word.roles, word.names)
+        return Body(person_of(word.by), word.held_roles, word.names)
     people = draft.directory.people
     person = people.named(word.by) if people is not None else None
     # the person's own record, because the roles of all people would be looked through
     roles = roles_of(draft.directory.roles, word.by) if person is None else person.roles
     return Body(person_of(word.by), roles, further_names(people, word.by))
+
+
+def mandates_of(draft: Draft, word: AnswerGiven2, asking: Asking) -> tuple[Mandate, ...]:
+    """The delegations under which an answer for somebody else may be given, as of its time."""
+    if isinstance(word, HeldWord):
+        return word.mandates
+    return in_force_for(draft, word, stricter(draft.directory.answers, asking.terms.signed))
 
 
 def version_of(draft: Draft, word: AnswerGiven2) -> str:
@@ -127,7 +150,7 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
     terms = asking.terms
     match word.decision:
         case "withdraw":  # also before the vote is read, but by nobody who could have none
-            has_voted = any(person_of(vote.by) == body.name for vote in asking.votes)
+            has_voted = any(takes_part(vote, body) for vote in asking.votes)
             return None if has_voted or _may_take_part(word, asking, body) else _no_role(draft, word, _who_may(asking))
         case "comment":
             # those who may not vote, or asked for it, may still be heard
@@ -148,17 +171,22 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
             why = _of_voter(draft, word, asking, body)
     if why is None and word.decision != "release" and is_claimed(asking, body, word.source_at_ms):
         return Refusal("claimed", f"{asking.claim.by if asking.claim else ''} has claimed it: ask them, or wait")
+    if why is None and word.on_behalf:
+        return why_represented(word, asking, body, giver_of(mandates_of(draft, word, asking)[0]))
     return why
 
 
 def _of_voter(draft: Draft, word: AnswerGiven2, asking: Asking, body: Body) -> Refusal | None:
-    terms = asking.terms
-    why = why_excluded(terms, body)
-    if not why and terms.not_editors and body.is_among(map(person_of, asking.editors)):
-        why = "they have edited it"
+    if word.on_behalf:
+        mandates = mandates_of(draft, word, asking)
+        if not mandates:
+            return why_no_mandate(draft, word)
+        return why_no_delegate(word, asking, body, mandates, _shown(_who_may(asking)))
+    why = why_barred(asking, body)
     if why:
         return Refusal("excluded", f"{word.by} can't vote here: {why}")
-    return None if may_vote(terms, body, asking.changes, word.source_at_ms) else _no_role(draft, word, _who_may(asking))
+    may = may_vote(asking.terms, body, asking.changes, word.source_at_ms)
+    return None if may else _no_role(draft, word, _who_may(asking))
 
 
 def _of_editor(draft: Draft, word: AnswerGiven2, asking: Asking, body: Body) -> Refusal | None:
@@ -185,8 +213,11 @@ def _no_role(draft: Draft, word: AnswerGiven2, rule: str) -> Refusal:
     # of an answer that was held, another version of the people may have ruled
     says = "" if isinstance(word, HeldWord) else draft.directory.roles_from
     where = f", by {says}" if says else ""
-    shown = rule if len(rule) <= LONGEST_NAME else f"{rule[:LONGEST_NAME]}..."
-    return Refusal("role", f"{word.by or 'nobody'} is not among those who may: {shown}{where}")
+    return Refusal("role", f"{word.by or 'nobody'} is not among those who may: {_shown(rule)}{where}")
+
+
+def _shown(rule: str) -> str:
+    return rule if len(rule) <= LONGEST_NAME else f"{rule[:LONGEST_NAME]}..."
 
 
 def _of_content(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | Refusal:
@@ -334,7 +365,7 @@ def _size_of(payload: Any, form: Any, text: str) -> int:
     return _size(text_of([None if payload is msgspec.UNSET else payload, form, text]))
 
 
-def held_of(draft: Draft, word: AnswerGiven2) -> Held:
+def held_of(draft: Draft, word: AnswerGiven2, asking: Asking) -> Held:
     """What is kept of a late answer."""
     body = body_of(draft, word)
     return Held(
@@ -356,6 +387,8 @@ def held_of(draft: Draft, word: AnswerGiven2) -> Held:
         proof=proof_of(word),
         to=word.to,
         question=word.question,
+        on_behalf=word.on_behalf,
+        mandates=mandates_of(draft, word, asking) if word.on_behalf else (),
     )
 
 
@@ -380,8 +413,10 @@ def held_word(draft: Draft, approval_id: str, held: Held) -> HeldWord:
         text=held.text,
         to=held.to,
         question=held.question,
-        roles=frozenset(held.roles),
+        on_behalf=held.on_behalf,
+        held_roles=frozenset(held.roles),
         names=frozenset(held.names),
+        mandates=held.mandates,
         version=held.version,
         proof=held.proof,
     )
