@@ -7,7 +7,7 @@ no harm, because receivers know its id. `mesh.codec.effects` has their bytes.
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -354,6 +354,8 @@ def _personal(decision: Decision, event: DelegationGiven | DelegationTakenBack |
             record = event.end
         case AbsenceSaid():
             record = event.absence
+        case _:
+            assert_never(event)
     sent = SendPersonal(workflow_id=decision.workflow_id, record=record, at_ms=decision.at_ms)
     return [sent, receipt_of_personal(decision, record, event.answer_id)]
 

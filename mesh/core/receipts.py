@@ -5,7 +5,7 @@ are in `mesh.codec.approvals` and `mesh.codec.commands`. docs/adr/0015 says why 
 exactly one.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -247,6 +247,8 @@ def _of_personal(record: PersonalRecord) -> tuple[str, str]:
             return "ended", f"the delegation {record.id} ends"
         case Absence():
             return "absent", f"{record.person} is away from {rfc3339(record.start_ms)} until {rfc3339(record.until_ms)}"
+        case _:
+            assert_never(record)
 
 
 def receipt_of_command(decision: Decision, event: CommandAccepted | CommandRefused) -> list[SendCommandReceipt]:

@@ -251,7 +251,8 @@ class Notifier:
         await self._channels.refresh()
         placed = self._people.timeline.at(self._clock.now_ms())
         calendars = self._people.calendars.at(self._clock.now_ms())
-        now_of = (placed, self._channels.changes, {name: one.digest for name, one in calendars.items()})
+        absent = frozenset(self._people.delegations.absent(self._clock.now_ms()))
+        now_of = (placed, self._channels.changes, {name: one.digest for name, one in calendars.items()}, absent)
         if now_of == self._directory_is_of:
             return
         try:
@@ -261,7 +262,7 @@ class Notifier:
             return
         if people is None:
             _log.warning("nobody_is_told", why="no version of the people was applied: mesh people apply FILE")
-        directory = Directory(people, self._channels.channels, calendars)
+        directory = Directory(people, self._channels.channels, calendars, absent)
         _warn_of_hours(directory)
         for person, reach in directory.reachable.items():
             before = self._directory.reachable.get(person)

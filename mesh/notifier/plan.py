@@ -114,7 +114,7 @@ def _news(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], now_ms: in
         return "edited", now_ms
     if waiting.deadline_at != mine[-1].deadline_at and waiting.may_answer(reach.body, now_ms):
         return "extended", now_ms
-    due_ms = _reminder(waiting, reach, mine, now_ms) if waits else None
+    due_ms = _reminder(waiting, reach, mine, now_ms) if waits and not reach.is_absent else None
     return None if due_ms is None else ("reminder", due_ms)
 
 

@@ -100,6 +100,7 @@ class Reachable(NamedTuple):
     channel: Channel
     digest: DailyTime | None
     hours: Calendar | None = None  # None: any time will do
+    is_absent: bool = False
 
     @property
     def kinds(self) -> list[ChannelKind]:
@@ -115,14 +116,21 @@ class Reachable(NamedTuple):
         """All of it in short: with another one, what waits for the person is looked at again."""
         hours = "" if self.hours is None else self.hours.digest
         who = (self.person, sorted(self.body.roles), sorted(self.body.names))
-        return sha256(repr((*who, self.kinds, self.channel.digest, hours)).encode()).hexdigest()
+        return sha256(repr((*who, self.kinds, self.channel.digest, hours, self.is_absent)).encode()).hexdigest()
 
 
 class Directory:
-    """All people with an address, by the ways in which an approval names people."""
+    """All people with an address, by the ways in which an approval names people.
+
+    `absent`: the ids of those who are away, whom nobody reminds.
+    """
 
     def __init__(
-        self, people: People | None, channels: Mapping[str, Channel], calendars: Mapping[str, Calendar] | None = None
+        self,
+        people: People | None,
+        channels: Mapping[str, Channel],
+        calendars: Mapping[str, Calendar] | None = None,
+        absent: Collection[str] = frozenset(),
     ) -> None:
         self.reachable: dict[str, Reachable] = {}  # by id
         self._by_role: dict[str, list[Reachable]] = {}
@@ -133,8 +141,8 @@ class Directory:
                 continue
             body = Body(person_of(person.id), person.roles, frozenset(map(person_of, person.names)))
             digest = daily_time(channel.digest) if channel.digest else None
-            hours = (calendars or {}).get(channel.hours)
-            found = self.reachable[person.id] = Reachable(person.id, body, channel, digest, hours)
+            hours, is_absent = (calendars or {}).get(channel.hours), person.id in absent
+            found = self.reachable[person.id] = Reachable(person.id, body, channel, digest, hours, is_absent)
             for role in person.roles:
                 self._by_role.setdefault(role, []).append(found)
             for name in (body.name, *body.names):

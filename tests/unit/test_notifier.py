@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
-from notified_mesh import HOUR_S, LOOK_S, NotifiedMesh, begin, play
+from notified_mesh import HOUR_S, LOOK_S, TOPICS, NotifiedMesh, begin, play
 
 from mesh.codec.channels import Channel
+from mesh.codec.delegations import encode_personal
 from mesh.codec.notices import notice_partition
+from mesh.core.delegations import Absence
 from mesh.notifier.couriers import Undelivered
 from mesh.notifier.messages import Message
 
@@ -118,6 +120,22 @@ def test_reminders_come_at_the_instants_of_the_route(
         assert all(0 <= late <= 2 * LOOK_S for late in late_s)
 
     play(tmp_path, ROLES, scene, **TWO, **more)
+
+
+def test_who_is_away_is_told_and_not_reminded(tmp_path: Path) -> None:
+    async def scene(m: NotifiedMesh) -> None:
+        await m.create("ana", "ben")
+        now_ms = m.clock.now_ms()
+        away = Absence(person="ana", start_ms=now_ms, until_ms=now_ms + 7 * 24 * 3_600_000, said_ms=now_ms)
+        await m.send([encode_personal(away, topics=TOPICS, at_ms=now_ms)])
+        m.start()
+        await m.pass_time()
+        await m.do(begin())
+        await m.pass_time(9.5 * HOUR_S)
+        assert [told for told in m.receivers.told() if told.startswith("reminder")] == ["reminder/1 ben"]
+        assert "asked/1 ana" in m.receivers.told()
+
+    play(tmp_path, ROLES, scene, **TWO)
 
 
 def test_reminders_that_were_missed_come_as_one(tmp_path: Path) -> None:
