@@ -252,3 +252,39 @@ def test_what_can_not_be_read_has_a_receipt_too() -> None:
             assert (receipt.status, receipt.code) == ("refused", "malformed"), (decision, more, receipt)
 
     play(story)
+
+
+def test_an_audit_finds_a_delegation_that_was_made_up_changed_or_left_out() -> None:
+    async def story(mesh: Mesh) -> None:
+        approval = await mesh.ask()
+        await mesh.sign("delegate", "ana", to="fay", until=mesh.in_hours(), roles=["lead"])
+        await mesh.settle()
+        about: dict[str, Any] = {"approval_id": approval[0], "digest": approval[1], "for": "slack:U1"}
+        assert (await mesh.sign("approve", "fay", **about)).code == "counted"
+        lines = mesh.bundle(approval)
+        assert verify(read_bundle(lines)).failures == ()
+        for change, said in (
+            (lambda body: body | {"to": "ben"}, "they signed another"),
+            (lambda body: body | {"roles": ["boss"]}, "another time or scope"),
+            (lambda body: body | {"jws": "x"}, "does not hold"),
+            (lambda body: body | {"signed": "none", "routes": ["other"]}, "does not cover the route"),
+            (lambda _: None, "is not here"),
+        ):
+            found = [fault.what for fault in verify(read_bundle(_changed(lines, change))).failures]
+            assert any(said in what for what in found), (said, found)
+
+    play(story)
+
+
+def _changed(lines: list[bytes], change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> list[bytes]:
+    """The bundle with another delegation; None: without it."""
+    found = []
+    for line in lines:
+        record = json.loads(line)
+        if "said" in record:
+            body = change(json.loads(record["value"]))
+            if body is None:
+                continue
+            line = json.dumps(record | {"value": json.dumps(body)}).encode()  # noqa: PLW2901 - the line as it is now
+        found.append(line)
+    return found
