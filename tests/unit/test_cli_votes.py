@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from mesh.cli.app import mesh
 from mesh.cli.approvals.commands import verdict
 from mesh.codec.approvals import Receipt, decode_response
 from mesh.codec.commands import decode_command
+from mesh.codec.delegations import encode_personal
 from mesh.core.approvals import Group, Terms, Vote
 from mesh.core.decide.open_approvals import completed
+from mesh.core.delegations import Delegation
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed2,
@@ -39,7 +42,7 @@ from mesh.core.json_values import digest
 from mesh.core.questions import Addressee, AskingBack, Reply
 from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
-from mesh.ports import Broker, TopicPartition
+from mesh.ports import Broker, TopicPartition, TopicSpec
 
 TERMS = Terms(
     groups=(Group(need=2, role="maintainer"),),
@@ -306,3 +309,44 @@ def test_a_refusal_under_the_id_of_an_answer_that_counted_does_not_hide_it(folde
 
     found = with_broker(folder, refuse_and_look)
     assert (found.status, found.code) == ("accepted", "counted")
+
+
+def test_mine_is_also_what_one_may_answer_for_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gus` has the role, has not voted, and has delegated to `fay`, who has none."""
+    (folder / "approvers.yaml").write_text("maintainer: [gus, hal, cy]\npeople: {fay: {}}\n")
+    monkeypatch.setenv("MESH_APPROVERS", str(folder / "approvers.yaml"))
+
+    def mine(by: str) -> list[Any]:
+        page = json.loads(call("approvals", "--mine", "--by", by, "--json").stdout)
+        return [one.get("for") for one in page["approvals"]]
+
+    async def delegate(broker: Broker) -> None:
+        now_ms = int(time.time() * 1000)
+        about: dict[str, Any] = {"to": "fay", "start_ms": now_ms - 60_000, "until_ms": now_ms + 3_600_000}
+        records = [
+            Delegation(id="o-1", giver="gus", roles=("maintainer",), routes=(workflow(1).partition(":")[0],), **about),
+            Delegation(id="o-2", giver="hal", routes=("other",), **about),
+            Delegation(id="o-3", giver="cy", **about),  # cy is excluded
+        ]
+        await broker.create_topics([TopicSpec(name, 1) for name in (TOPICS.people, TOPICS.delegations)])
+        assert not await broker.send([encode_personal(one, topics=TOPICS, at_ms=now_ms) for one in records])
+
+    assert (mine("gus"), mine("fay"), mine("cy")) == ([None], [], [])
+    with_broker(folder, delegate)
+    wait_for(lambda: mine("fay") == [["gus"]])
+    assert mine("gus") == [None], "of those for whom nobody else answers, nothing is said"
+    shown = call("approvals", "--mine", "--by", "fay").stdout
+    assert "FOR" in shown
+    assert "gus" in shown
+    refused = call("approve", "--mine", "--for", "hal", "--by", "fay", "--yes", "--expect", "1")
+    assert (refused.exit_code, "0 approvals" in refused.stderr) == (2, True)
+    assert (
+        "delegated nothing" in call("approve", "--mine", "--for", "ana", "--by", "fay", "--yes", "--expect", "1").stderr
+    )
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until a record is in effect, two seconds after it."""
+    end_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end_s
