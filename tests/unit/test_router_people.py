@@ -418,8 +418,9 @@ def test_a_batch_of_answers_costs_one_look_and_everything_else_none(monkeypatch:
 
     async def main(loop: VirtualTimeLoop) -> None:
         running = Running(loop)
-        await running.apply(lead("ana"), lead("ben"), lead("cem"))
+        # at once: the router's start takes its look while the people are applied
         before = running.broker.looks
+        await running.apply(lead("ana"), lead("ben"), lead("cem"))
         await running.ask()
         await asyncio.sleep(60)
         begun = running.broker.looks
