@@ -7,6 +7,7 @@ for, so agents don't pay for them.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from mesh.agent.approval import ApprovalNeeded, Verdict
 from mesh.agent.context import Context
 from mesh.agent.decorator import agent
 from mesh.agent.definition import Agent
@@ -18,7 +19,19 @@ if TYPE_CHECKING:
     from mesh.services.client import Client
     from mesh.wiring import connect
 
-__all__ = ["Agent", "Client", "Context", "HandOver", "MeshError", "NonRetryable", "Retry", "agent", "connect"]
+__all__ = [
+    "Agent",
+    "ApprovalNeeded",
+    "Client",
+    "Context",
+    "HandOver",
+    "MeshError",
+    "NonRetryable",
+    "Retry",
+    "Verdict",
+    "agent",
+    "connect",
+]
 
 _LAZY: Final = {"Client": "mesh.services.client", "connect": "mesh.wiring"}
 

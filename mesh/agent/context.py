@@ -8,13 +8,19 @@ without one gets `Context.local`.
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+
+from mesh.agent.approval import ApprovalNeeded, Verdict
+from mesh.errors import NonRetryable
 
 if TYPE_CHECKING:
     import structlog
 
+    from mesh.core.tool_approvals import ToolVerdict, Wanted
+
+_LOCAL = "local:call"
 _LOCAL_DEADLINE = timedelta(minutes=5)  # as the default time-out of a step
 
 
@@ -43,6 +49,41 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # what this attempt may take of the run's budget: tokens, usd; empty: nothing is reserved
     # what it has taken so far, by `used`
     usage: dict[str, float] = msgspec.field(default_factory=dict)
+    approvals: "tuple[ToolVerdict, ...]" = ()  # the verdicts so far, for `approve`
+    can_ask: bool = True  # the router knows what to do with a question
+    # what is to be asked, once `approve` has found no verdict on it
+    wanted: "list[Wanted]" = msgspec.field(default_factory=list)
+
+    async def approve(self, name: str, *, ask: str, payload: Any = None) -> Verdict:
+        """Ask people whether the handler may do one thing.
+
+            verdict = await ctx.approve("pay", ask="Pay?", payload=order)
+
+        The first time it ends the attempt, and nothing of the handler stays. Once people have
+        decided, the task goes out again, the handler begins at its start, and this call returns the
+        verdict at once. So put before it only what may be done twice.
+
+        Who decides is said by the step's `approve` in the route. A verdict is for this name and
+        this payload: with another payload it is another question. `name`: a-z, 0-9, `_` and `-`.
+        """
+        return self.approve_blocking(name, ask=ask, payload=payload)
+
+    def approve_blocking(self, name: str, *, ask: str, payload: Any = None) -> Verdict:
+        """Do as `approve` does, in a handler that is a plain function."""
+        # light to import for those who never ask
+        from mesh.agent.asking import verdict_or_question  # noqa: PLC0415
+
+        if not self.can_ask:
+            message = f"the router that sent {self.task_id} can't ask for approvals: upgrade all routers, then retry"
+            if self.workflow_id == _LOCAL:
+                message = "nobody can be asked outside a mesh: give the handler a FakeContext(verdicts={...})"
+            raise NonRetryable(message, kind="router_too_old")
+        found = verdict_or_question(self.approvals, name, ask, payload)
+        if isinstance(found, Verdict):
+            return found
+        # noted too: a handler that swallows the exception is not to go on as if it were approved
+        self.wanted.append(found)
+        raise ApprovalNeeded(found)
 
     def used(self, **amounts: float) -> None:
         """Report what the work used: `ctx.used(tokens=812, usd=0.004)`.
@@ -92,7 +133,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
         It has no workflow, is the first attempt, and has five minutes.
         """
-        workflow_id, run_id, step = "local:call", "00000000", agent
+        workflow_id, run_id, step = _LOCAL, "00000000", agent
         task_id = f"{workflow_id}/{run_id}/{step}"
         return cls(
             agent=agent,
@@ -104,4 +145,5 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             attempt=1,
             idempotency_key=task_id,
             deadline=datetime.now(UTC) + _LOCAL_DEADLINE,
+            can_ask=False,
         )

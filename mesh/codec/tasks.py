@@ -22,6 +22,7 @@ from mesh.core.effects import SendTask
 from mesh.core.ids import attempt_id
 from mesh.core.inputs import HandOver, ResultReceived, SignReceived, TaskError
 from mesh.core.route import Periods
+from mesh.core.tool_approvals import ToolVerdict, Wanted
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
@@ -41,8 +42,9 @@ _TASK_HEADERS: Final[tuple[Header, ...]] = (
 _RESULT_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", RESULT_TYPE.encode()))
 _SIGN_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", SIGN_TYPE.encode()))
 _NULL: Final = msgspec.Raw(b"null")
-# agents report a death only to routers that know the word (ADR 12)
-_ACCEPTS: Final = ("interrupted",)
+APPROVAL_WANTED: Final = "approval_wanted"
+# agents send these statuses only to routers that know the word (ADR 12, ADR 24)
+_ACCEPTS: Final = ("interrupted", APPROVAL_WANTED)
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -65,7 +67,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     is one for all attempts. Times are aware, UTC. A result that reaches the broker after
     `deadline_at` does not count. `start_timeout_s`, `run_timeout_s`, `heartbeat_s`: the router
     waits so long for signs of life, as in `mesh.core.route.Periods`; with none of them it wants no
-    signs. `deaths`: processes that have died with it in their hands.
+    signs. `deaths`: processes that have died with it in their hands. `approvals`: the verdicts on
+    what its agent wanted to do, in earlier attempts.
     """
 
     task_id: _Name
@@ -87,6 +90,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: _Seconds | None = None
     deaths: Annotated[int, msgspec.Meta(ge=0)] = 0
     accepts: tuple[str, ...] = ()  # statuses of results beyond the first three that its router knows
+    approvals: tuple[ToolVerdict, ...] = ()
 
     @property
     def attempt_id(self) -> str:
@@ -115,6 +119,7 @@ class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     heartbeat_s: float | None = None
     deaths: int = 0
     accepts: tuple[str, ...] = ()
+    approvals: tuple[ToolVerdict, ...] = ()
 
 
 class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -127,6 +132,7 @@ class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     output: msgspec.Raw = _NULL
     error: TaskError | None = None
     handover: HandOver | None = None
+    approval: Wanted | None = None
     agent: str = ""
     agent_version: str = ""
     agent_instance: str = ""
@@ -164,6 +170,7 @@ def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> Ou
         traceparent=effect.traceparent,
         budget=effect.budget,
         accepts=_ACCEPTS,
+        approvals=effect.approvals,
     )
     if effect.periods is not None or effect.deaths:
         value = _with_watch(value, effect.periods or _NO_PERIODS, effect.deaths)
@@ -210,6 +217,7 @@ def encode_result(
     output: bytes | None = None,
     error: TaskError | None = None,
     handover: HandOver | None = None,
+    approval: Wanted | None = None,
     agent_version: str,
     agent_instance: str,
     duration_ms: float,
@@ -219,7 +227,7 @@ def encode_result(
     """What became of one attempt, to where the task says.
 
     `output` is JSON text; with `error` the attempt failed; with `handover` the task goes on to
-    another agent.
+    another agent; with `approval` the agent goes on after the verdict, if the task accepts that.
 
     `traceparent`: the agent's own span; else the task's is handed back.
     """
@@ -227,10 +235,11 @@ def encode_result(
         task_id=task.task_id,
         attempt=task.attempt,
         workflow_id=task.workflow_id,
-        status="failed" if error is not None else "succeeded" if handover is None else "handed_over",
+        status=_status(error, handover, approval),
         output=_NULL if output is None else msgspec.Raw(output),
         error=error,
         handover=handover,
+        approval=approval,
         agent=task.agent,
         agent_version=agent_version,
         agent_instance=agent_instance,
@@ -253,6 +262,14 @@ def encode_result(
         ),
         task.reply_to.partition,
     )
+
+
+def _status(error: TaskError | None, handover: HandOver | None, approval: Wanted | None) -> str:
+    if error is not None:
+        return "failed"
+    if handover is not None:
+        return "handed_over"
+    return "succeeded" if approval is None else APPROVAL_WANTED
 
 
 def encode_interrupted(task: Task, *, agent_instance: str) -> OutRecord:
@@ -353,8 +370,9 @@ def decode_result(record: Record) -> ResultReceived:
         raise MalformedRecord(f"the result record {_place(record)} has no value")
     try:
         result = _result_decoder.decode(record.value)
-        # the output is nearly all of it, and is found as bytes; a hand-over has its input elsewhere
-        if result.handover is None:
+        # the output is nearly all of it, and is found as bytes; a hand-over, or what is to be
+        # approved, has its value elsewhere
+        if result.handover is None and result.approval is None:
             exact_json.check_part(record.value, result.output, after=_BEFORE_OUTPUT)
         else:
             exact_json.check(record.value)
@@ -366,6 +384,10 @@ def decode_result(record: Record) -> ResultReceived:
         raise MalformedRecord(_no_result(record, f"`status` is {result.status} and there is an `error`"))
     if (result.handover is not None) != (result.status == "handed_over"):
         raise MalformedRecord(_no_result(record, "`handover` goes with the `status` handed_over, and with no other"))
+    if (result.approval is not None) != (result.status == APPROVAL_WANTED):
+        raise MalformedRecord(
+            _no_result(record, "`approval` goes with the `status` approval_wanted, and with no other")
+        )
     _check_ids(record, result)
     return result
 

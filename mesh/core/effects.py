@@ -60,6 +60,7 @@ from mesh.core.receipts import (
     receipt_of_word,
 )
 from mesh.core.route import OnExpiry, Periods
+from mesh.core.tool_approvals import ToolVerdict
 
 _STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
 _encode = msgspec.json.Encoder().encode
@@ -83,6 +84,7 @@ class SendTask(msgspec.Struct, frozen=True, kw_only=True):
     budget: dict[str, float] | None = None  # what the attempt may take
     periods: Periods | None = None
     deaths: int = 0  # processes of the agent that have died with it in their hands
+    approvals: tuple[ToolVerdict, ...] = ()
 
 
 class AskApproval(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,6 +260,7 @@ def _task(decision: Decision, event: TaskDispatched) -> list[Effect]:
         budget=event.reserved,
         periods=event.periods,
         deaths=event.deaths,
+        approvals=event.approvals,
     )
     return [task]
 

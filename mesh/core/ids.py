@@ -17,10 +17,12 @@ A step may act more than once in a run, and each time has its own state and its 
 
     place           <step>, <step>[<item>],              where its state is kept: `review`,
                     <step>.undo, <step>.budget,          `review[7]`, `book.undo`,
-                    <step>.ask<n>                        `draft.budget`, the question whether it
-                                                         may have more, and `review.ask1`, the
-                                                         first question of an approval if an
-                                                         agent answers it
+                    <step>.ask<n>,                       `draft.budget`, the question whether it
+                    <step>.tool-<name>                   may have more, `review.ask1`, the first
+                                                         question of an approval if an agent
+                                                         answers it, and `buy.tool-pay`, the
+                                                         approval of a call `pay` that the step's
+                                                         agent wants to make
     instance        the place, with the round of a loop   `draft.2`, `review.3[7]`
                     and the hand-over, from the second on `triage~2`
 
@@ -206,6 +208,23 @@ def asked_by(place: str) -> tuple[str, int]:
     return approval, int(number)
 
 
+_TOOL: Final = ".tool-"
+
+
+def tool_place(asker: str, name: str) -> str:
+    """Where the state of the approval is kept that the agent at `asker` wants for one call."""
+    return f"{asker}{_TOOL}{name}"
+
+
+def is_tool(place: str) -> bool:
+    return _TOOL in place
+
+
+def asker_of(place: str) -> str:
+    """The place of the task whose agent wants this approval."""
+    return place.partition(_TOOL)[0]
+
+
 def is_budget(place: str) -> bool:
     return place.endswith(".budget")
 
@@ -215,7 +234,7 @@ def is_item(place: str) -> bool:
 
 
 def is_of_item(place: str) -> bool:
-    """Whether it is an item's place, or that of a question about an item."""
+    """Whether it is an item's place, or that of a question or an approval about an item."""
     return "[" in place
 
 
@@ -253,7 +272,9 @@ class TaskId(NamedTuple):
     step: str
 
 
-_INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|(?:\[[0-9]+\])?(?:\.ask[0-9]+)?)(?:~[0-9]+)?")
+_INSTANCE: Final = re.compile(
+    r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|(?:\[[0-9]+\])?(?:\.tool-[a-z0-9_-]+)?(?:\.ask[0-9]+)?)(?:~[0-9]+)?"
+)
 
 
 def parse_step_id(text: str) -> TaskId | None:

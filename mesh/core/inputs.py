@@ -16,6 +16,7 @@ from mesh.core.calls import Caller, Slice
 from mesh.core.schedules import Schedule
 from mesh.core.signing import Proof
 from mesh.core.state import KeptEvent
+from mesh.core.tool_approvals import Wanted
 
 
 class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
@@ -395,17 +396,19 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A record of `mesh.results`: what became of one attempt.
 
-    `interrupted`: the process `agent_instance` died with it in its hands; another one says so. The
-    contract is `topics/schemas/result.json`.
+    `interrupted`: the process `agent_instance` died with it in its hands; another one says so.
+    `approval_wanted`: it goes on once people have decided on `approval`. The contract is
+    `topics/schemas/result.json`.
     """
 
     task_id: str
     attempt: int
     workflow_id: str
-    status: Literal["succeeded", "failed", "handed_over", "interrupted"]
+    status: Literal["succeeded", "failed", "handed_over", "interrupted", "approval_wanted"]
     output: Any = None
     error: TaskError | None = None
     handover: HandOver | None = None
+    approval: Wanted | None = None
     agent: str = ""
     agent_version: str = ""
     agent_instance: str = ""

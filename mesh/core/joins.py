@@ -38,3 +38,18 @@ def takes_rejection(step: Step, approval: str) -> bool:
     is, and it came first.
     """
     return (step.enough is not None and not step.first_of) or takes(step, approval, rejected=True)
+
+
+def upstream(route: Route, name: str) -> set[str]:
+    """The steps that must have settled before this one.
+
+    Those it needs, those they need, and so on.
+    """
+    found: set[str] = set()
+    to_follow = [*route.steps[name].needs]
+    while to_follow:
+        need = to_follow.pop()
+        if need not in found:
+            found.add(need)
+            to_follow += route.steps[need].needs
+    return found

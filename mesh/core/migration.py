@@ -41,6 +41,7 @@ FREE: Final = frozenset(
         "undo",
         "repeat",
         "reserve",
+        "approve",
     }
 )
 """Keys of a step that may differ while it is under way.

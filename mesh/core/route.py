@@ -142,6 +142,7 @@ class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     handover: HandOver | None = None
     reserve: dict[str, float] = {}  # of the workflow's budget, for each attempt: tokens, usd
     limit: StepLimit | None = None
+    approve: "ToolTerms | None" = None  # None: its agent can't ask for an approval
 
 
 class SeatsAsked(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,6 +256,16 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
         stages = self.voting.stages if self.voting is not None else ()
         times = (self.deadline_working, *(stage.working for stage in stages))
         return frozenset(time.calendar for time in times if time is not None)
+
+
+class ToolTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Who decides on the calls that a step's agent wants to make.
+
+    `asks` has the terms; question and payload are the agent's. `limit`: how many of one task.
+    """
+
+    asks: ApprovalWork
+    limit: int
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -448,6 +459,19 @@ def _names_of(who: Template | None) -> str:
     return source if isinstance(source, str) else ", ".join(map(str, source))
 
 
+def approval_of(step: Step) -> ApprovalWork | None:
+    """The approval that a step is, or the terms of those that its agent may ask for."""
+    if isinstance(step.work, AgentWork):
+        return None if step.work.approve is None else step.work.approve.asks
+    return step.work if isinstance(step.work, ApprovalWork) else None
+
+
+def approvals_of(route: Route) -> list[tuple[str, ApprovalWork]]:
+    """All approvals that a route may ask for, with their steps; also those of calls."""
+    found = [(name, approval_of(step)) for name, step in route.steps.items()]
+    return [(name, work) for name, work in found if work is not None]
+
+
 def agents_of(route: Route) -> frozenset[str]:
     """All agents that this route names and that may therefore get a task from it."""
     named = {work.agent for work in _agent_works(route) if work.agent}
@@ -457,8 +481,7 @@ def agents_of(route: Route) -> frozenset[str]:
 
 def agents_asked(route: Route) -> frozenset[str]:
     """All agents that people can ask before they answer an approval."""
-    works = [step.work for step in route.steps.values()]
-    terms = [work.voting for work in works if isinstance(work, ApprovalWork) and work.voting is not None]
+    terms = [work.voting for _, work in approvals_of(route) if work.voting is not None]
     return frozenset(to.agent for one in terms if one.ask_back is not None for to in one.ask_back.to if to.agent)
 
 
@@ -469,18 +492,3 @@ def capabilities_of(route: Route) -> frozenset[str]:
 
 def _agent_works(route: Route) -> list[AgentWork]:
     return [work for step in route.steps.values() for work in (step.work, step.undo) if isinstance(work, AgentWork)]
-
-
-def upstream(route: Route, name: str) -> set[str]:
-    """The steps that must have settled before this one.
-
-    Those it needs, those they need, and so on.
-    """
-    found: set[str] = set()
-    to_follow = [*route.steps[name].needs]
-    while to_follow:
-        need = to_follow.pop()
-        if need not in found:
-            found.add(need)
-            to_follow += route.steps[need].needs
-    return found

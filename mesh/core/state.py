@@ -20,6 +20,7 @@ from mesh.core.people import People
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
 from mesh.core.signing import Level
+from mesh.core.tool_approvals import ToolState
 
 StepStatus = Literal[
     "running",  # a task is out
@@ -32,6 +33,7 @@ StepStatus = Literal[
     "again",  # of a loop's body, to begin again in the round to come
     "held",  # its task waits for more budget
     "queued",  # its task waits for the slot of a limit
+    "suspended",  # its task waits for an approval that its agent wants
     "incident",  # waits for an operator
     "succeeded",
     "skipped",
@@ -172,6 +174,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # processes of the agent that have died with the task in their hands; "" if the name is unknown
     deaths: tuple[str, ...] = ()
     asking: Asking | None = None  # approval of version 2
+    tools: ToolState | None = None  # approvals that its agent has asked for
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mesh.core.calendars import MINUTE_MS, Calendar, WorkingDay
-from mesh.core.route import ApprovalWork, Route
+from mesh.core.route import Route, approvals_of
 
 _DAY_MS: Final = 24 * 60 * MINUTE_MS
 _DAYS: Final = 4_000  # more than the longest duration of a route
@@ -16,8 +16,7 @@ _DAYS: Final = 4_000  # more than the longest duration of a route
 
 def assumed_calendars(routes: Iterable[Route], now_ms: int) -> dict[str, Calendar]:
     """A calendar for each name that these routes ask for."""
-    works = [step.work for route in routes for step in route.steps.values()]
-    names = {name for work in works if isinstance(work, ApprovalWork) for name in work.calendars}
+    names = {name for route in routes for _, work in approvals_of(route) for name in work.calendars}
     return {name: _round_the_clock(name, now_ms) for name in sorted(names)}
 
 

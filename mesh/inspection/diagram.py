@@ -54,6 +54,7 @@ _GONE: Final = frozenset(
         "claiming",
         "held",
         "queued",
+        "suspended",
         "incident",
         "failed",
     }
@@ -75,6 +76,7 @@ _COLOURS: Final = {
     "again": "fill:#eddeff,stroke:#8250df,color:#3e1f79",
     "held": "fill:#ffe3cc,stroke:#bc4c00,color:#5e2600",
     "queued": "fill:#fff1c9,stroke:#bf8700,color:#5c4100",
+    "suspended": "fill:#fff1c9,stroke:#bf8700,color:#5c4100",
     "claiming": "fill:#d6ecff,stroke:#0969da,color:#0a3069",
     "to_come": "fill:#ffffff,stroke:#d0d7de,color:#8c959f",
 }
@@ -232,6 +234,8 @@ def _about(step: Step) -> list[str]:
         lines.append(f"for each of {_clipped(_expression(step.for_each.items.source))}")
     if isinstance(step.work, AgentWork) and step.work.handover is not None:
         lines.append(f"may hand over to {', '.join(sorted(step.work.handover.to))}, {step.work.handover.hops} times")
+    if isinstance(step.work, AgentWork) and step.work.approve is not None:
+        lines.append(f"may ask {_asked_of(step.work.approve.asks)}")
     if isinstance(step.work, AgentWork) and step.work.limit is not None:
         lines.append(_limit(step.work.limit))
     if step.alias is not None:
@@ -253,9 +257,8 @@ def _what(step: Step) -> str:
             return _doer(work)
         case CallWork(route=called):
             return f"workflow {called}"
-        case ApprovalWork(on_expiry=on_expiry) as work:
-            lasts = _lasts(work)
-            return f"asks {asks(work)}" + (f", {lasts}, then {on_expiry}" if lasts else "")
+        case ApprovalWork() as work:
+            return f"asks {_asked_of(work)}"
         case WaitWork() as work:
             return _awaited(work)
         case ValueWork(value=value):
@@ -266,6 +269,11 @@ def _what(step: Step) -> str:
             return f"ends as {status}: {_clipped(_expression(reason.source))}" if reason.source else f"ends as {status}"
         case _:
             assert_never(step.work)
+
+
+def _asked_of(work: ApprovalWork) -> str:
+    lasts = _lasts(work)
+    return asks(work) + (f", {lasts}, then {work.on_expiry}" if lasts else "")
 
 
 def _lasts(work: ApprovalWork) -> str:

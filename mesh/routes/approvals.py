@@ -1,5 +1,7 @@
 """A step's `approval`: the question to a person, its terms, and the schema that edits must meet.
 
+Also `approve`, the terms of the approvals that a step's agent may ask for.
+
 `compiler` calls this.
 """
 
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from mesh.core.json_values import kind_of
-from mesh.core.route import ApprovalWork, OnExpiry, VotingTerms
+from mesh.core.route import ApprovalWork, OnExpiry, ToolTerms, VotingTerms
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import DocumentPath, Part
@@ -48,6 +50,28 @@ def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate 
         payload_step=_payload_from(payload, steps, "capability"),
         voting=terms,
     )
+
+
+def tool_terms(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate | None) -> ToolTerms | None:
+    """The terms of the approvals that a step's agent may ask for. The rest as of `approval`."""
+    part = step.mapping("approve")
+    if part is None:
+        return None
+    due = deadline(part)
+    _schema(part, "form")
+    terms = voting(part, steps, requester)
+    work = ApprovalWork(
+        ask=EMPTY,
+        payload=EMPTY,
+        role=_role(part, terms),
+        deadline_s=due.seconds,
+        deadline_at=due.at,
+        deadline_working=due.working,
+        on_expiry=on_expiry(part, terms),
+        payload_schema=_schema(part, "payload_schema"),
+        voting=terms,
+    )
+    return ToolTerms(asks=work, limit=part.whole("limit"))
 
 
 def _role(part: Part, terms: VotingTerms | None) -> str:

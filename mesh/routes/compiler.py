@@ -16,10 +16,21 @@ from typing import Any, Final, cast
 from msgspec.structs import replace
 
 from mesh.core.json_values import digest, kind_of
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, OnRepeat, Repeat, Route, Step, WaitWork, Work
+from mesh.core.route import (
+    AgentWork,
+    ApprovalWork,
+    CallWork,
+    OnRepeat,
+    Repeat,
+    Route,
+    Step,
+    WaitWork,
+    Work,
+    approval_of,
+)
 from mesh.routes import control_flow as kinds
 from mesh.routes import tasks
-from mesh.routes.approvals import approval
+from mesh.routes.approvals import approval, tool_terms
 from mesh.routes.budgets import budget
 from mesh.routes.control_flow import EMPTY, Join
 from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplate
@@ -230,7 +241,7 @@ class _RouteCompiler:
     def work(self, part: Part, kind: str) -> Work | None:
         match kind:
             case "agent" | "capability":
-                return tasks.task(part, self.bounds)
+                return replace(tasks.task(part, self.bounds), approve=tool_terms(part, self.steps, self.requester))
             case "approval":
                 return approval(part, self.steps, self.requester)
             case "workflow":
@@ -271,10 +282,12 @@ class _RouteCompiler:
         """An approval that excludes another's voters must come after it."""
         upstream = upstream_of(self.needs, order) if order else {}
         for name, step in steps.items():
-            terms = step.work.voting if isinstance(step.work, ApprovalWork) else None
+            work = approval_of(step)
+            terms = None if work is None else work.voting
             for other in terms.voters_of if terms is not None and name in upstream else ():
                 if other not in upstream[name]:
-                    path: DocumentPath = ("steps", name, "approval", "not")
+                    key = "approval" if isinstance(step.work, ApprovalWork) else "approve"
+                    path: DocumentPath = ("steps", name, key, "not")
                     message = f"the step {name} excludes the voters of {other} but does not need it"
                     self.book.add(path, message, f"add {other} to its needs")
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from mesh.core.route import OnExhausted, OnRepeat
 from mesh.core.schedules import Schedule
 from mesh.core.searching import MOST as MOST_ATTRIBUTES
+from mesh.core.tool_approvals import MOST_ASKED
 from mesh.routes.step_keys import (
     AMOUNT,
     APPROVAL,
@@ -119,6 +120,16 @@ UNDO: Final = Table(
     name="undo",
     keys={name: replace(key, of=()) for name, key in _AGENT_KEYS.items()},
 )
+_AGENTS: Final = {"ask", "payload"}  # what the agent says itself
+APPROVE: Final = Table(
+    name="approve",
+    keys={
+        **{name: key for name, key in APPROVAL.keys.items() if name not in _AGENTS},
+        "payload_schema": replace(APPROVAL.keys["payload_schema"], otherwise="any payload"),
+        "limit": Key(kind=Whole(high=MOST_ASKED), text="How many approvals one task may ask for.", default=MOST_ASKED),
+    },
+)
+"""Of a step whose agent may ask for approvals: the terms of these, whatever it asks."""
 STEP: Final = Table(
     name="step",
     keys={
@@ -161,6 +172,14 @@ STEP: Final = Table(
             kind=UNDO,
             text="A task that undoes the step if the workflow does not end as completed.",
             of=_TASK_OR_CALL,
+        ),
+        "approve": Key(
+            kind=APPROVE,
+            text="Lets the agent ask for approvals in the middle of its work, and says who decides.",
+            otherwise="it can ask for none",
+            example="approve: {role: dba, quorum: 2}",
+            of=_TASK,
+            see="approvals-that-an-agent-asks-for",
         ),
         "approval": Key(
             kind=APPROVAL,

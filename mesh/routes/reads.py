@@ -96,7 +96,7 @@ def _check_local(book: Book, sight: Sight, reading: Reading) -> None:
         case "start":
             there = path[2:] == ("wait", "if")
         case _:
-            there = step in sight.for_each and path[2] in ("input", "approval")
+            there = step in sight.for_each and path[2] in ("input", "approval", "approve")
     if not there:
         _note(book, reading, f"there is no {root} here", _LOCAL[root])
     elif root == "start":

@@ -1,9 +1,11 @@
 """A public fake of the context that handlers are given."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
+from mesh.agent.approval import Verdict
 from mesh.agent.context import Context
 
 
@@ -17,7 +19,9 @@ class FakeContext(Context, frozen=True, kw_only=True):
         await classify(Issue(...), FakeContext(attempt=2))
 
     The task id and the idempotency key follow from the given workflow, run and step, as in the
-    mesh. `heartbeats` counts the calls of `heartbeat`.
+    mesh. `heartbeats` counts the calls of `heartbeat`. `verdicts`: what `approve` returns, by name:
+    a `Verdict`, or whether it is approved as it was asked. Of any other name it raises
+    `ApprovalNeeded`, as in the mesh, and `wanted` has the question.
     """
 
     agent: str = "fake"
@@ -30,11 +34,18 @@ class FakeContext(Context, frozen=True, kw_only=True):
     idempotency_key: str = ""
     deadline: datetime = msgspec.field(default_factory=_in_five_minutes)
     heartbeats: int = 0
+    verdicts: dict[str, Verdict | bool] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         task_id = self.task_id or f"{self.workflow_id}/{self.run_id}/{self.step}"
         msgspec.structs.force_setattr(self, "task_id", task_id)
         msgspec.structs.force_setattr(self, "idempotency_key", self.idempotency_key or task_id)
+
+    def approve_blocking(self, name: str, *, ask: str, payload: Any = None) -> Verdict:
+        verdict = self.verdicts.get(name)
+        if verdict is None:
+            return super().approve_blocking(name, ask=ask, payload=payload)
+        return Verdict(approved=verdict, payload=payload) if isinstance(verdict, bool) else verdict
 
     def heartbeat(self) -> None:
         msgspec.structs.force_setattr(self, "heartbeats", self.heartbeats + 1)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from scenario_table import begin, scenario
 
+from mesh import Context
 from mesh.testing import MeshKit, Refused
 from mesh.testing.kit.scripts import Answer, fails
 
@@ -289,3 +290,58 @@ def approved_by_a_delegate(mesh: MeshKit) -> None:
     run.approve("review", by="eve", on_behalf="ana")
     run.approve("review", by="ben")
     assert run.outcome.data == {"votes": [["eve", "ana"], ["ben", ""]]}
+
+
+@scenario
+def an_agent_asks_for_one_call(mesh: MeshKit) -> None:
+    """The agent asks twice in the middle of its work, and nothing of it runs while people think."""
+    for name in ("ana", "ben"):
+        mesh.person(name, roles="finance")
+
+    async def buy(order: dict[str, Any], ctx: Context) -> dict[str, Any]:
+        paid = await ctx.approve("pay", ask=f"Pay {order['amount']}?", payload=order)
+        sent = await ctx.approve("ship", ask="Ship it?", payload={"to": order["to"]})
+        return {"attempt": ctx.attempt, "paid": paid.payload, "by": paid.by, "sent": sent.approved, "why": sent.reason}
+
+    mesh.agent("buyer", buy)
+    step = {
+        "agent": "buyer",
+        "input": "${{ event.data }}",
+        "retry": {"attempts": 1},
+        "timeout": "1m",
+        "approve": {"role": "finance", "quorum": 2, "deadline": "2d"},
+    }
+    run = begin(mesh, {"buy": step}, data={"amount": 10, "to": "Bern"})
+    assert run.waits_for("buy.tool-pay").question == "Pay 10?"
+    run.reaches("buy", "suspended")
+    run.edit("buy.tool-pay", {"amount": 9, "to": "Bern"}, by="ana")
+    run.approve("buy.tool-pay", by="ana")
+    run.approve("buy.tool-pay", by="ben")
+    run.reject("buy.tool-ship", by="ben", reason="it is broken")
+    paid = {"amount": 9, "to": "Bern"}
+    why = "it is broken"
+    assert run.outcome.data == {"buy": {"attempt": 3, "paid": paid, "by": "ben", "sent": False, "why": why}}
+
+
+@scenario
+def an_agent_that_asks_in_vain(mesh: MeshKit) -> None:
+    """Nobody answers in time. Then the workflow is cancelled with a question of the agent open."""
+    mesh.person("ana", roles="finance")
+
+    async def buy(price: int, ctx: Context) -> bool:
+        verdict = await ctx.approve("pay", ask="Pay?", payload=price)
+        return verdict.expired and not verdict.approved
+
+    mesh.agent("buyer", buy)
+    buying = {"agent": "buyer", "approve": {"role": "finance"}}
+    steps = {
+        "soon": {**buying, "input": 1, "approve": {"role": "finance", "deadline": "300ms"}},
+        "late": {**buying, "input": 2, "needs": "soon", "if": "steps.soon"},
+    }
+    run = begin(mesh, steps)
+    run.waits_for("soon.tool-pay")
+    mesh.advance("400ms")
+    run.waits_for("late.tool-pay")
+    run.cancel(by="op", reason="bought elsewhere")
+    with pytest.raises(Refused, match="closed"):
+        run.approve("late.tool-pay", by="ana")

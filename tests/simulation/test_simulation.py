@@ -77,6 +77,7 @@ EXPECTED = (
 
 PEOPLE = (
     "ApprovalRequested2",
+    "ApprovalWanted",
     "ApprovalClosed2",
     "VoteCast",
     "VoteTakenBack",

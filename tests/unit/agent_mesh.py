@@ -13,6 +13,7 @@ from mesh.codec.tasks import decode_result, encode_task
 from mesh.core.effects import SendTask
 from mesh.core.inputs import ResultReceived
 from mesh.core.route import Periods
+from mesh.core.tool_approvals import ToolVerdict
 from mesh.core.topics import Topics
 from mesh.ports import Committed, OutRecord, Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime.runtime import AgentRuntime
@@ -53,8 +54,13 @@ class AgentMesh:
         partition: int | None = None,
         periods: Periods | None = None,
         budget: dict[str, float] | None = None,
+        approvals: tuple[ToolVerdict, ...] = (),
+        is_old: bool = False,
     ) -> None:
-        """One task an input; the n-th is of workflow `test:<first + n>`."""
+        """One task an input; the n-th is of workflow `test:<first + n>`.
+
+        `is_old`: as a router sends it that knows only the first statuses of results.
+        """
         now = self.clock.now_ms()
         records = []
         for number, value in enumerate(inputs, first):
@@ -72,9 +78,13 @@ class AgentMesh:
                 traceparent="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
                 periods=periods,
                 budget=budget,
+                approvals=approvals,
             )
             out = encode_task(effect, topics=TOPICS, reply_partition=0)
-            records.append(OutRecord(out.topic, out.key, out.value, out.headers, partition))
+            task = json.loads(out.value or b"")
+            if is_old:
+                del task["accepts"]
+            records.append(OutRecord(out.topic, out.key, json.dumps(task).encode(), out.headers, partition))
         assert not await self._sender.send(records)
 
     async def send_raw(self, agent: str, value: bytes | None) -> None:

@@ -20,6 +20,7 @@ from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged, Ta
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
+from mesh.core.tool_approvals import Wanted
 from mesh.ports import OutRecord, Record
 from mesh.routes.compiler import compile_route
 from mesh.services.router.timers import rate_due_at_ms
@@ -369,6 +370,30 @@ class Partition:
                 workflow_id=self.id_of(key),
                 status="handed_over",
                 handover=inp.HandOver(to=to, input=value),
+            )
+        )
+
+    def want(
+        self,
+        step: str,
+        name: str = "pay",
+        payload: Any = None,
+        *,
+        question: str = "May I?",
+        key: str = "k",
+        usage: dict[str, float] | None = None,
+    ) -> tuple[Event, ...]:
+        """The step's agent wants a call approved."""
+        return self.give(
+            inp.ResultReceived(
+                task_id=self.task_id(step, key),
+                attempt=self.step(step, key).attempt,
+                workflow_id=self.id_of(key),
+                status="approval_wanted",
+                approval=Wanted(name=name, question=question, payload=payload),
+                agent_version="1.0",
+                agent_instance="host-1",
+                usage=usage,
             )
         )
 

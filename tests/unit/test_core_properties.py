@@ -88,6 +88,7 @@ UNDRAWN = frozenset(
     | {"AnswerHeld", "ApprovalClaimed", "ApprovalReleased", "ApprovalEscalated", "ApprovalReassigned", "DeadlineMoved"}
     | {"DelegationGiven", "DelegationTakenBack", "AbsenceSaid"}  # test_router_delegates.py has these
     | {"QuestionAsked", "QuestionAnswered"}  # `test_open_approvals` draws these
+    | {"ApprovalWanted"}  # `test_tool_properties` draws it
     | {"LoopLeft"}  # too rare for every drawing; the simulation must meet it, and test_decide_retry.py has it
 )
 DIRECTORY = replace(PEOPLE, registered={"work": ("x", "y")}, alive=frozenset({"x"}))

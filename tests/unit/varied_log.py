@@ -51,7 +51,10 @@ def varied_run() -> Partition:
     sliced = route(_SLICED, route="caller", budget={"tokens": 140, "usd": 1})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
     voted = route(
-        {"review": approval(quorum=2, reason="reject", deadline="4h", **_ASKING)},
+        {
+            "review": approval(quorum=2, reason="reject", deadline="4h", **_ASKING),
+            "buy": agent("buyer", needs="review", approve={"role": "maintainer"}),
+        },
         route="triage",
     )
     wrong, right = _correcting("steps.judge.rating > 0"), _correcting("steps.judge.score > 0")
@@ -100,6 +103,9 @@ def _vote(p: Partition, voted: Route) -> None:
     p.vote("ana", key="voted", form={"seen": True})
     p.now_ms += 3_600_001
     p.vote("ben", key="voted")
+    p.want("buy", payload={"n": 1}, key="voted")
+    p.vote("ana", step="buy.tool-pay", key="voted", payload={"n": 3})
+    p.succeed("buy", key="voted")
 
 
 _ASKING: dict[str, Any] = {

@@ -28,6 +28,7 @@ STEP_STYLES: Final = {
     "waiting": PEOPLE,
     "held": PEOPLE,
     "queued": PEOPLE,
+    "suspended": PEOPLE,
     "incident": BAD,
 }
 

@@ -177,6 +177,8 @@ def _said(step: StepState, now_ms: int) -> str:
             return f" {step.called} for {waited}; time-out {due}"
         case "claiming":
             return f" {step.alias} for {waited}"
+        case "suspended" if step.tools is not None:
+            return f" until {step.tools.waits_for} is decided, which {step.agent} asks for, for {waited}"
         case "held":
             return f" by the workflow's budget for {waited}"
         case "waiting" if step.awaits:

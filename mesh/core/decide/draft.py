@@ -172,6 +172,8 @@ class Draft:
         In a loop that includes its round, and for an item the item and its index.
         """
         scope, step = self.scope(), ids.step_of(place)
+        if ids.is_tool(place):
+            place = ids.asker_of(place)
         if step in self.route.looped:
             state = self.live.steps.get(step)
             scope = {**scope, "round": 1 if state is None else state.round}

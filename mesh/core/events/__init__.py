@@ -45,6 +45,7 @@ from mesh.core.events.step import (
     StepSkipped,
 )
 from mesh.core.events.task import (
+    ApprovalWanted,
     RetryScheduled,
     TaskDispatched,
     TaskFailed,
@@ -103,6 +104,7 @@ __all__ = [
     "ApprovalReopened",
     "ApprovalRequested",
     "ApprovalRequested2",
+    "ApprovalWanted",
     "ApprovalWithdrawn",
     "BudgetRaised",
     "BudgetTimeOver",

@@ -38,6 +38,7 @@ from mesh.core.events.step import (
     StepSkipped,
 )
 from mesh.core.events.task import (
+    ApprovalWanted,
     RetryScheduled,
     TaskDispatched,
     TaskFailed,
@@ -80,6 +81,7 @@ Event = (
     | TaskSucceeded
     | TaskFailed
     | TaskHandedOver
+    | ApprovalWanted
     | TaskHeld
     | TasksWithdrawn
     | SlotRequested

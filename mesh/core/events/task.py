@@ -6,6 +6,7 @@ import msgspec
 
 from mesh.core.events.event import LogEvent
 from mesh.core.route import Periods
+from mesh.core.tool_approvals import ToolVerdict
 
 
 class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True):
@@ -34,6 +35,8 @@ class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True
     periods: Periods | None = None  # of signs of life; None: the agent is asked for none
     capability: str = ""  # for which the agent was chosen; `reason` says how
     deaths: int = 0  # processes of the agent that have died with the task in their hands
+    # on the calls that its agent has asked about
+    approvals: tuple[ToolVerdict, ...] = ()
 
 
 class TaskSucceeded(LogEvent, tag="TaskSucceeded.1", frozen=True, kw_only=True):
@@ -84,6 +87,24 @@ class TaskHandedOver(LogEvent, tag="TaskHandedOver.1", frozen=True, kw_only=True
     task_id: str
     attempt: int
     to: str
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+class ApprovalWanted(LogEvent, tag="ApprovalWanted.1", frozen=True, kw_only=True):
+    """The attempt has ended, and goes on after the verdict on the call `name`.
+
+    The question follows in the same decision, at the place `<step>.tool-<name>`. The attempt is not
+    one of the route's `attempts`. `digest`: of the payload.
+    """
+
+    step: str
+    task_id: str
+    attempt: int
+    name: str
+    digest: str
     agent_version: str = ""
     agent_instance: str = ""
     duration_ms: float = 0.0

@@ -8,6 +8,7 @@ goes) and by `replay` (on the log's).
 from collections.abc import Mapping
 from typing import Final, assert_never
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from mesh.core import events as ev
@@ -22,6 +23,7 @@ from mesh.core.evolve.voting import without_payloads
 from mesh.core.layered import changed, with_entry
 from mesh.core.questions import MOST_QUESTIONS
 from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
+from mesh.core.tool_approvals import ToolVerdict, with_verdict
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
 _HEARD: Final = 100  # events: about two
@@ -43,6 +45,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
         case (
             ev.TaskFailed()
             | ev.TaskHandedOver()
+            | ev.ApprovalWanted()
             | ev.TaskHeld()
             | ev.RetryScheduled()
             | ev.StepSkipped()
@@ -115,7 +118,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
         case ev.AnswerRefused2() if event.is_remembered or event.source is not None:
             before = _begun(workflow, event, workflow_id)
             # nothing is kept of an item once its for-each, or the workflow, has ended
-            is_gone = ids.is_item(event.step) and event.step not in before.steps
+            is_gone = ids.is_of_item(event.step) and event.step not in before.steps
             return before if is_gone else _with_step(before, event, at_ms)
         case (
             ev.InputDismissed()
@@ -154,7 +157,7 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
     was = before.steps.get(place)
     step = evolve_step(was, event, at_ms)
     if before.account is not None:
-        if was is not None and isinstance(event, ev.TaskFailed):
+        if was is not None and isinstance(event, ev.TaskFailed | ev.ApprovalWanted):
             step = replace(step, charged=charged(before.account, was, event))
         # with the states as they were: they say what is reserved, and for which attempt
         before = replace(before, account=booked(before.account, was, event, before.steps))
@@ -167,11 +170,34 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
         before = replace(before, steps=_without_questions(before.steps, event))
     if ids.is_item(place):
         steps = changed(before.steps, {place: step, **_account(before.steps, event)})
+    elif isinstance(event, ev.ApprovalClosed2) and ids.is_tool(place):
+        steps = changed(before.steps, {place: step, **_told(before.steps, event)})
     else:
         steps = with_entry(before.steps, place, step)
     if was is not None and was.fan is not None and step.status in FINISHED:
         steps = _gathered(steps, place, was.fan, was_ending=before.ending is not None)
     return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _told(steps: Mapping[str, StepState], event: ev.ApprovalClosed2) -> dict[str, StepState]:
+    """The step whose agent wanted this approval, with the verdict."""
+    place = ids.asker_of(event.step)
+    step = steps.get(place)
+    if step is None or step.tools is None:
+        raise ValueError(f"ApprovalClosed2 for {event.step}, and the agent of {place} wants no approval")
+    verdict = ToolVerdict(
+        name=step.tools.waits_for,
+        digest=step.tools.digest,
+        approval_id=event.approval_id,
+        verdict=event.verdict,
+        choice=event.choice,
+        by=event.by,
+        reason=event.reason,
+        expired=event.expired,
+        form=event.form,
+        payload=event.payload if event.edited else UNSET,
+    )
+    return {place: replace(step, tools=with_verdict(step.tools, verdict))}
 
 
 def _without_questions(steps: Mapping[str, StepState], event: ev.ApprovalRequested2) -> Mapping[str, StepState]:
@@ -240,9 +266,13 @@ def _gathered(steps: Mapping[str, StepState], name: str, fan: Fan, *, was_ending
         # items that never began are null: places in the output are places in the list
         step = replace(step, output=outputs + [None] * (fan.total - fan.begun))
     gone = set(places)
-    # with the questions that were asked back about them
-    gone |= {place for place in steps if ids.is_question(place) and ids.step_of(place) == name}
+    # with the questions that were asked back about them, and the approvals that their agents wanted
+    gone |= {place for place in steps if _is_aside(place) and ids.step_of(place) == name}
     return {place: step if place == name else state for place, state in steps.items() if place not in gone}
+
+
+def _is_aside(place: str) -> bool:
+    return ids.is_question(place) or ids.is_tool(place)
 
 
 def _received(before: Workflow, event: ev.EventReceived, at_ms: int) -> Workflow:
@@ -303,7 +333,9 @@ def _reopened(before: Workflow, event: ev.ApprovalReopened, at_ms: int) -> Workf
     # without its id, so that an answer to the old question is refused; the next one counts `hop`
     steps[event.step] = replace(asked, status="again", since_ms=at_ms, task_id="", hop=asked.hop + 1, expired=False)
     for name in event.begins_again:
-        steps[name] = replace(steps[name], status="again", since_ms=at_ms, due_at_ms=None, input=None, stale=False)
+        steps[name] = replace(
+            steps[name], status="again", since_ms=at_ms, due_at_ms=None, input=None, stale=False, tools=None
+        )
     return replace(before, steps=steps, updated_at_ms=at_ms)
 
 

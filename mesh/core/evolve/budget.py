@@ -41,7 +41,7 @@ def booked(account: Account, was: StepState | None, event: ev.Event, steps: Mapp
         case ev.TaskDispatched():
             hop = _HOP if "hops" in account.limits and not ids.is_undo(event.step) else {}
             return _promised(replace(account, spent=_plus(account.spent, hop)), event.reserved)
-        case ev.TaskSucceeded() | ev.TaskHandedOver() | ev.TaskFailed() if was is not None:
+        case ev.TaskSucceeded() | ev.TaskHandedOver() | ev.TaskFailed() | ev.ApprovalWanted() if was is not None:
             return _heard(account, was, event)
         case ev.CallMade() if event.slice is not None:
             return _promised(account, event.slice.limits)
@@ -51,7 +51,10 @@ def booked(account: Account, was: StepState | None, event: ev.Event, steps: Mapp
             return account
 
 
-def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> Account:
+_Heard = ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed | ev.ApprovalWanted
+
+
+def _heard(account: Account, was: StepState, event: _Heard) -> Account:
     """Count the attempt that is out, or an earlier one that succeeded."""
     if was.status == "running":
         if event.attempt == was.attempt:
@@ -65,15 +68,15 @@ def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHa
     return replace(account, spent=_plus(_plus(account.spent, before, sign=-1), _used(account, event.usage)))
 
 
-def _took(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> _Amounts:
+def _took(account: Account, was: StepState, event: _Heard) -> _Amounts:
     # it never left, so it has used nothing
     if isinstance(event, ev.TaskFailed) and event.kind == "undeliverable":
         return {}
     return (was.reserved or {}) if event.usage is None else _used(account, event.usage)
 
 
-def charged(account: Account, was: StepState, event: ev.TaskFailed) -> dict[int, _Amounts] | None:
-    """What has counted for each attempt of the step, now that this one has failed."""
+def charged(account: Account, was: StepState, event: ev.TaskFailed | ev.ApprovalWanted) -> dict[int, _Amounts] | None:
+    """What has counted for each attempt of the step, now that this one has failed, or waits."""
     took = _took(account, was, event)
     return {**(was.charged or {}), event.attempt: took} if took else was.charged
 

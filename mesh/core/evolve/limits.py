@@ -38,6 +38,7 @@ def queue_up(step: StepState | None, event: SlotRequested, at_ms: int) -> StepSt
         # the attempt that was out may do its work, whatever becomes of this one
         acted=step is not None and (step.acted or step.status == "running"),
         deaths=step.deaths if step else (),
+        tools=step.tools if step else None,
     )
 
 

@@ -12,6 +12,7 @@ from mesh.core.evolve.calls import CallEvent, evolve_call
 from mesh.core.evolve.limits import queue_up
 from mesh.core.evolve.voting import VotingEvent, asked_voters, closed_by_votes, evolve_voting
 from mesh.core.state import Fan, Incident, StepState, StepStatus
+from mesh.core.tool_approvals import ToolState, idle
 
 _DOING: Final = frozenset({"running", "calling", "iterating", "succeeded", "claiming"})
 _UNHEARD: Final = ("timeout: ", "start_timeout: ", "run_timeout: ", "heartbeat_timeout: ")
@@ -22,6 +23,7 @@ StepEvent = (
     | ev.TaskSucceeded
     | ev.TaskFailed
     | ev.TaskHandedOver
+    | ev.ApprovalWanted
     | ev.TaskHeld
     | ev.SlotRequested
     | ev.RetryScheduled
@@ -71,7 +73,7 @@ def evolve_step(step: StepState | None, event: StepEvent | CallEvent, at_ms: int
         case ev.TaskDispatched():
             return _dispatched(step, event, at_ms)
         case ev.TaskSucceeded() if step is not None:
-            return replace(
+            done = replace(
                 step,
                 status="succeeded",
                 since_ms=at_ms,
@@ -82,6 +84,7 @@ def evolve_step(step: StepState | None, event: StepEvent | CallEvent, at_ms: int
                 reserved=None,
                 charged=None,
             )
+            return done if step.tools is None else replace(done, tools=None)
         case ev.StepSkipped():
             return StepState(status="skipped", since_ms=at_ms, output=event.output, acted=acted_before(step))
         case ev.StepBlocked():
@@ -117,6 +120,7 @@ def _moved(
     step: StepState,
     event: ev.TaskFailed
     | ev.TaskHandedOver
+    | ev.ApprovalWanted
     | ev.RetryScheduled
     | ev.StepGivenUp
     | ev.PortionScheduled
@@ -136,7 +140,9 @@ def _moved(
         case ev.TaskHandedOver():
             acted = step.acted or step.error.startswith(_UNHEARD)
             # the deaths were those of the other agent's processes
-            return replace(step, error="", reserved=None, charged=None, acted=acted, deaths=())
+            return replace(step, error="", reserved=None, charged=None, acted=acted, deaths=(), tools=None)
+        case ev.ApprovalWanted():
+            return _suspended(step, event, at_ms)
         case ev.RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
         case ev.StepGivenUp():
@@ -160,7 +166,9 @@ def _moved(
             # an input that was given, or made again, is of the present version
             stale = step.stale and not event.input
             # an operator's retry starts the count of deaths again (ADR 12)
-            return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=(), stale=stale)
+            tools = None if step.tools is None else replace(step.tools, asked=0)
+            begun = replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=(), stale=stale)
+            return begun if tools is None else replace(begun, tools=tools)
         case ev.LoopLeft():
             return replace(step, status="rejected" if event.rejected else "succeeded", since_ms=at_ms)
         case (
@@ -201,6 +209,22 @@ def _failed(step: StepState, event: ev.TaskFailed, at_ms: int) -> StepState:
     return replace(failed, deaths=event.deaths, retry_budget_from=step.retry_budget_from + 1, acted=True)
 
 
+def _suspended(step: StepState, event: ev.ApprovalWanted, at_ms: int) -> StepState:
+    """An attempt has ended for a question, and is not among the route's `attempts`."""
+    before = step.tools or ToolState()
+    return replace(
+        step,
+        status="suspended",
+        since_ms=at_ms,
+        due_at_ms=None,
+        retry_budget_from=step.retry_budget_from + 1,
+        error="",
+        reserved=None,
+        acted=step.acted or step.error.startswith(_UNHEARD) or before.has_approved,
+        tools=replace(before, waits_for=event.name, digest=event.digest, asked=before.asked + 1),
+    )
+
+
 def _fresh(step: StepState | None, status: StepStatus, at_ms: int, *, output: Any) -> StepState:
     """A step that begins, or begins again."""
     return StepState(
@@ -228,6 +252,7 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
         reserved=None,
         charged=None,
         acted=acted_before(step),
+        tools=None,
     )
 
 
@@ -261,9 +286,10 @@ def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) ->
         reserved=event.reserved,
         acted=step.acted if step else False,
     )
-    if step is None or (step.charged is None and not step.deaths and not step.stale):
+    if step is None or (step.charged is None and not step.deaths and not step.stale and step.tools is None):
         return begun
-    return replace(begun, charged=step.charged, deaths=step.deaths, stale=step.stale)
+    tools = None if step.tools is None else idle(step.tools)
+    return replace(begun, charged=step.charged, deaths=step.deaths, stale=step.stale, tools=tools)
 
 
 def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: int) -> StepState:

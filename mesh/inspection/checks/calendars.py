@@ -6,17 +6,17 @@ can tell. `mesh.inspection.checks.findings_of` calls it.
 
 from collections.abc import Iterator
 
-from mesh.core.route import ApprovalWork, Route
-from mesh.inspection.checks.finding import Known, RouteFinding, error, warning
+from mesh.core.route import Route, approvals_of
+from mesh.inspection.checks.finding import Known, RouteFinding, error, path_of, warning
 from mesh.routes.problems import near
 
 _APPLY = "mesh calendars apply FILE"
 
 
 def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
-    for name, step in route.steps.items():
-        for calendar in sorted(step.work.calendars) if isinstance(step.work, ApprovalWork) else ():
-            path = ("steps", name, "approval")
+    for name, work in approvals_of(route):
+        for calendar in sorted(work.calendars):
+            path = path_of(route, name)
             if known.calendars is None:
                 message = f"whether the calendar {calendar} was applied is not known here"
                 yield warning(path, "calendar_unchecked", message, "check with --online")

@@ -8,7 +8,8 @@ rules of evaluation of its own: `mesh.inspection.inference` has them.
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork, upstream
+from mesh.core.joins import upstream
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork
 from mesh.inspection.checks.event_attributes import nodes
 from mesh.inspection.checks.finding import RouteFinding, error, warning
 from mesh.inspection.checks.known_values import Shapes

@@ -67,3 +67,8 @@ def written(route: Route, step: str) -> dict[str, Any]:
     """The step as the route's document has it."""
     found: dict[str, Any] = route.definition["steps"][step]
     return found
+
+
+def path_of(route: Route, step: str) -> DocumentPath:
+    """Where the terms of a step's approval are, or of those that its agent may ask for."""
+    return ("steps", step, "approval" if "approval" in written(route, step) else "approve")

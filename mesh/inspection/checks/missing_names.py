@@ -5,9 +5,9 @@ Owns the findings about names that a route refers to. `mesh.inspection.checks.fi
 
 from collections.abc import Collection, Iterator
 
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, roles_of
+from mesh.core.route import AgentWork, CallWork, Route, approval_of, approvals_of, roles_of
 from mesh.inspection.checks.capabilities import capability_problems
-from mesh.inspection.checks.finding import Known, RouteFinding, error, warning, written
+from mesh.inspection.checks.finding import Known, RouteFinding, error, path_of, warning, written
 from mesh.routes.problems import DocumentPath, near
 
 
@@ -39,10 +39,11 @@ def _agents(route: Route) -> Iterator[tuple[DocumentPath, str]]:
                 to = written(route, name)["handover"]["to"]
                 for place, agent in enumerate([to] if isinstance(to, str) else to):
                     yield (*at, "handover", "to", *([] if isinstance(to, str) else [place])), agent
-        if isinstance(step.work, ApprovalWork) and step.work.voting is not None:
-            for asked in () if step.work.voting.ask_back is None else step.work.voting.ask_back.to:
+        asks = approval_of(step)
+        if asks is not None and asks.voting is not None:
+            for asked in () if asks.voting.ask_back is None else asks.voting.ask_back.to:
                 if asked.agent:
-                    yield (*at, "approval", "ask_back"), asked.agent
+                    yield (*path_of(route, name), "ask_back"), asked.agent
         if step.undo is not None and step.undo.agent:
             yield (*at, "undo", "agent"), step.undo.agent
 
@@ -55,10 +56,8 @@ def _calls(route: Route, routes: Collection[str]) -> Iterator[RouteFinding]:
 
 
 def _roles(route: Route, roles: Collection[str]) -> Iterator[RouteFinding]:
-    for name, step in route.steps.items():
-        if not isinstance(step.work, ApprovalWork):
-            continue
-        for role in roles_of(step.work):
+    for name, work in approvals_of(route):
+        for role in roles_of(work):
             if role not in roles:
                 message = f"nobody has the role {role}, so every answer would be refused"
-                yield error(("steps", name, "approval", "role"), "unknown_role", message, near(role, roles))
+                yield error((*path_of(route, name), "role"), "unknown_role", message, near(role, roles))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mesh.core.route import AgentWork, ApprovalWork, EndWork, Route, WaitWork
-from mesh.inspection.checks.finding import RouteFinding, warning, written
+from mesh.inspection.checks.finding import RouteFinding, path_of, warning, written
 from mesh.inspection.inference.reachability import raced
 from mesh.routes.problems import DocumentPath
 
@@ -23,6 +23,8 @@ def findings(route: Route) -> Iterator[RouteFinding]:
             case WaitWork() if step.work.event is not None:
                 yield from _timeout(route, name, step.work)
             case AgentWork():
+                if step.work.approve is not None:
+                    yield from _deadline(route, name, step.work.approve.asks)
                 yield from _retries(route, name, step.work)
     if "keep_events" in route.definition and not route.awaited:
         message = "keep_events has no effect: no step waits for an event"
@@ -30,7 +32,8 @@ def findings(route: Route) -> Iterator[RouteFinding]:
 
 
 def _deadline(route: Route, name: str, work: ApprovalWork) -> Iterator[RouteFinding]:
-    approval, path = written(route, name)["approval"], ("steps", name, "approval")
+    path = path_of(route, name)
+    approval = written(route, name)[path[-1]]
     if "deadline" not in approval:
         message = "the approval has no deadline: it may wait without end"
         yield warning(path, "no_deadline", message, "write deadline: 24h, or deadline: never if that is intended")

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from mesh.core.route import ApprovalWork, Route, roles_of
+from mesh.core.route import Route, approvals_of, roles_of
 from mesh.core.topics import Topics
 from mesh.inspection.card_conflicts import conflict_of
 from mesh.inspection.mesh_status.values import AgentStatus, Backlog, RouterStatus
@@ -184,7 +184,7 @@ def roles_asked(routes: Iterable[Route]) -> dict[str, tuple[str, str]]:
     """The roles that these routes ask for, each with the first route and step that does."""
     asked: dict[str, tuple[str, str]] = {}
     for route in routes:
-        for name, step in route.steps.items():
-            for role in roles_of(step.work) if isinstance(step.work, ApprovalWork) else ():
+        for name, work in approvals_of(route):
+            for role in roles_of(work):
                 asked.setdefault(role, (route.name, name))
     return asked

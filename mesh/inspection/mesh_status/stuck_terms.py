@@ -14,7 +14,7 @@ from mesh.core.activation import DELAY_MS
 from mesh.core.approvals import Terms
 from mesh.core.events import ApprovalRequested2
 from mesh.core.people import People, person_of
-from mesh.core.route import ApprovalWork, Route
+from mesh.core.route import Route, approvals_of
 from mesh.core.topics import Topics
 from mesh.core.voting import Body, among, is_enough, seated, stage_change, who_fits, why_excluded
 from mesh.errors import BrokerError, UnknownFormat
@@ -101,7 +101,7 @@ def _asked(active: Iterable[Route]) -> dict[str, tuple[str, str]]:
     """The calendars that these routes ask for, each with the first route and step that does."""
     found: dict[str, tuple[str, str]] = {}
     for route in active:
-        for name, step in route.steps.items():
-            for calendar in step.work.calendars if isinstance(step.work, ApprovalWork) else ():
+        for name, work in approvals_of(route):
+            for calendar in work.calendars:
                 found.setdefault(calendar, (route.name, name))
     return found

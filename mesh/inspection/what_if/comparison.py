@@ -63,6 +63,8 @@ def _of_work(event: ev.Event) -> Fact | None:
             return Fact(step=event.step, what="failed", detail={"kind": event.kind})
         case ev.TaskHandedOver():
             return Fact(step=event.step, what="handed over", detail={"to": event.to})
+        case ev.ApprovalWanted():
+            return Fact(step=event.step, what="wants", detail={"approval": event.name})
         case ev.TaskHeld():
             return Fact(step=event.step, what="held", detail={"input": event.input})
         case ev.ApprovalRequested():

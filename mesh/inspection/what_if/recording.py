@@ -15,6 +15,7 @@ import msgspec
 from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.inputs import HandOver
+from mesh.core.tool_approvals import Wanted
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ class Runs:
             self._before.setdefault(name, []).append(decision)
 
 
-Outcome = ev.TaskSucceeded | ev.TaskFailed | ev.TaskHandedOver | ev.CallSucceeded | ev.CallFailed
+Outcome = ev.TaskSucceeded | ev.TaskFailed | ev.TaskHandedOver | ev.ApprovalWanted | ev.CallSucceeded | ev.CallFailed
 
 
 class Attempt(msgspec.Struct):
@@ -74,6 +75,7 @@ class Attempt(msgspec.Struct):
     outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)
     was_read_late_ms: int = 0
     handed: HandOver | None = None
+    wanted: Wanted | None = None
 
 
 Word = ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited
@@ -224,7 +226,14 @@ class Recording:
                 key = self._queueing[event.step] = event.task_id, event.attempt
                 self.queued.setdefault(key, decision.at_ms)
                 self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
-            case ev.TaskSucceeded() | ev.TaskFailed() | ev.TaskHandedOver() | ev.CallSucceeded() | ev.CallFailed():
+            case (
+                ev.TaskSucceeded()
+                | ev.TaskFailed()
+                | ev.TaskHandedOver()
+                | ev.ApprovalWanted()
+                | ev.CallSucceeded()
+                | ev.CallFailed()
+            ):
                 self._heard(event, decision, order)
             case ev.UsageReported():
                 key = event.task_id, event.attempt
@@ -252,6 +261,8 @@ class Recording:
         attempt.outcomes.append((after, order, is_late, event))
         if isinstance(event, ev.CallFailed):
             self._unwaited[event.task_id, event.attempt] = decision.at_ms
+        if isinstance(event, ev.ApprovalWanted):
+            attempt.wanted = _wanted(event, decision)
         if isinstance(event, ev.TaskHandedOver):
             sent = (one for one in decision.events if isinstance(one, ev.TaskDispatched | ev.TaskHeld))
             attempt.handed = HandOver(to=event.to, input=next(one.input for one in sent if one.step == event.step))
@@ -400,3 +411,12 @@ def _in_time(at_ms: int, due_at_ms: int | None) -> int:
 
 def _name(cloud_event: dict[str, object]) -> tuple[str, str]:
     return str(cloud_event["source"]), str(cloud_event["id"])
+
+
+def _wanted(event: ev.ApprovalWanted, decision: ev.Decision) -> Wanted:
+    """What the agent asked. The question is in the same decision, unless nobody could be asked."""
+    place = ids.tool_place(event.step, event.name)
+    asked = next((one for one in decision.events if isinstance(one, ev.ApprovalRequested) and one.step == place), None)
+    if asked is None:
+        return Wanted(name=event.name, question="(it was not asked, so the log does not have it)")
+    return Wanted(name=event.name, question=asked.question, payload=asked.payload)

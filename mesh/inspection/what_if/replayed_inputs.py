@@ -11,6 +11,7 @@ import msgspec
 from mesh.core import ids
 from mesh.core.events import (
     ApprovalRequested,
+    ApprovalWanted,
     CallFailed,
     CallMade,
     CallSucceeded,
@@ -70,6 +71,8 @@ def result_input(workflow_id: str, event: TaskDispatched | CallMade, attempt: At
             return ResultReceived(status="succeeded", output=outcome.output, usage=outcome.usage, **about)
         case TaskHandedOver():
             return ResultReceived(status="handed_over", handover=attempt.handed, usage=outcome.usage, **about)
+        case ApprovalWanted():
+            return ResultReceived(status="approval_wanted", approval=attempt.wanted, usage=outcome.usage, **about)
         case TaskFailed(kind="undeliverable"):
             return TaskUndeliverable(code="recorded", message=outcome.message, **about)
         case TaskFailed() if outcome.deaths:

@@ -16,6 +16,8 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
     match event:
         case ev.TaskDispatched():
             told = f"task {event.step} to {event.agent}: {as_json(event.input)} ({timeless(event.reason)})"
+            if event.approvals:
+                told += f", with {_verdicts(event)}"
             return Said(event.step, _dispatched(event), "work", event.reason, told, (("input", event.input),))
         case ev.TaskSucceeded():
             what = f"succeeded after {duration(event.duration_ms)}"
@@ -27,6 +29,9 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said(event.step, what, "bad", f"{why} {_agent(event)}".strip(), told)
         case ev.TaskHandedOver():
             return Said(event.step, f"handed over to {event.to}{_after(event)}", "work", _agent(event))
+        case ev.ApprovalWanted():
+            told = f"{event.step} waits: its agent wants {event.name} approved"
+            return Said(event.step, f"wants {event.name} approved{_after(event)}", "people", _agent(event), told)
         case ev.RetryScheduled():
             wait_ms = event.due_at_ms - decision.at_ms
             told = f"{event.step} will be tried again in {lasting(wait_ms)}"
@@ -47,7 +52,13 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
 def _dispatched(event: ev.TaskDispatched) -> str:
     what = f"dispatched to {event.agent}"
     what += f", round {event.round}" if event.round > 1 else ""
-    return what + (f", attempt {event.attempt}" if event.attempt > 1 else "")
+    what += f", attempt {event.attempt}" if event.attempt > 1 else ""
+    return what + (f", with {_verdicts(event)}" if event.approvals else "")
+
+
+def _verdicts(event: ev.TaskDispatched) -> str:
+    """What was decided on the calls that its agent has asked about."""
+    return ", ".join(f"{one.name} {one.verdict}" for one in event.approvals)
 
 
 def _withdrawn(event: ev.TasksWithdrawn) -> str:
@@ -56,10 +67,13 @@ def _withdrawn(event: ev.TasksWithdrawn) -> str:
     return f"withdrawn from their agents: {'; '.join(named)}{more}"
 
 
-def _after(event: ev.TaskFailed | ev.TaskHandedOver) -> str:
+_Ended = ev.TaskFailed | ev.TaskHandedOver | ev.ApprovalWanted
+
+
+def _after(event: _Ended) -> str:
     return f" after {duration(event.duration_ms)}" if event.duration_ms else ""
 
 
-def _agent(event: ev.TaskSucceeded | ev.TaskFailed | ev.TaskHandedOver) -> str:
+def _agent(event: ev.TaskSucceeded | _Ended) -> str:
     version = f"version {event.agent_version}" if event.agent_version else ""
     return f"({version}{' on ' if version else 'on '}{event.agent_instance})" if event.agent_instance else version

@@ -14,20 +14,22 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from mesh.agent.approval import ApprovalNeeded
 from mesh.agent.context import Context
 from mesh.agent.definition import Agent
 from mesh.agent.handover import HandOver
 from mesh.agent.retry import Retry
 from mesh.codec import exact_json
-from mesh.codec.tasks import Task
+from mesh.codec.tasks import APPROVAL_WANTED, Task
 from mesh.core import inputs
 from mesh.core.inputs import TaskError
+from mesh.core.tool_approvals import Wanted
 from mesh.errors import NonRetryable
 from mesh.observability import Tracer, live_span
 from mesh.services.agent_runtime.limits import CANCELLED, MAX_FIELDS, MAX_KIND_CHARS, MAX_MESSAGE_CHARS
 from mesh.services.agent_runtime.threads import DaemonThreads
 
-Answer = bytes | TaskError | inputs.HandOver
+Answer = bytes | TaskError | inputs.HandOver | Wanted
 
 
 class AgentCall:
@@ -48,7 +50,7 @@ class AgentCall:
     async def answer(
         self, task: Task, beat: Callable[[], None] | None = None, usage: dict[str, float] | None = None
     ) -> Answer:
-        """The output as JSON, or why there is none, or who does it instead.
+        """The output as JSON, or why there is none, who does it instead, or what must be approved.
 
         Raises nothing but `CancelledError`.
 
@@ -58,9 +60,31 @@ class AgentCall:
             value = self._validate_input(bytes(task.input))
         except Exception as error:  # noqa: BLE001 - a validator may raise anything; it judged the input, so no retry helps
             return TaskError(kind="input_invalid", message=self._shape("input", error), retryable=False)
+        wanted: list[Wanted] = []
+        try:
+            answer = await self._answer(task, value, beat, usage, wanted)
+        # it may come alone, or in the group that a `TaskGroup` of the handler makes
+        except ApprovalNeeded as error:
+            # one that `approve` has not raised says nothing that could be asked
+            answer = error_of(error)
+        except BaseExceptionGroup:
+            if not wanted:
+                raise
+        # whatever the handler made of it: it asked, and so must not be taken to be done
+        return wanted[0] if wanted else answer
+
+    async def _answer(
+        self,
+        task: Task,
+        value: Any,
+        beat: Callable[[], None] | None,
+        usage: dict[str, float] | None,
+        wanted: list[Wanted],
+    ) -> Answer:
+        """Call the handler with its input."""
         try:
             if self._takes_context:
-                output = await self._call(value, self._context(task, beat, usage))
+                output = await self._call(value, self._context(task, beat, usage, wanted))
             else:
                 output = await self._call(value)
         except HandOver as passed_on:
@@ -92,7 +116,13 @@ class AgentCall:
     async def _in_thread(self, *arguments: Any) -> Any:
         return await self._threads.run(lambda: self._handler(*arguments))
 
-    def _context(self, task: Task, beat: Callable[[], None] | None, usage: dict[str, float] | None) -> Context:
+    def _context(
+        self,
+        task: Task,
+        beat: Callable[[], None] | None,
+        usage: dict[str, float] | None,
+        wanted: list[Wanted],
+    ) -> Context:
         return Context(
             agent=task.agent,
             workflow_id=task.workflow_id,
@@ -107,6 +137,9 @@ class AgentCall:
             on_heartbeat=beat,
             budget=task.budget or {},
             usage={} if usage is None else usage,
+            approvals=task.approvals,
+            can_ask=APPROVAL_WANTED in task.accepts,
+            wanted=wanted,
         )
 
     def _handed_over(self, passed_on: HandOver) -> inputs.HandOver | TaskError:

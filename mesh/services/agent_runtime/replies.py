@@ -11,6 +11,7 @@ from mesh.agent.definition import Agent
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.tasks import encode_interrupted, encode_result
 from mesh.core.inputs import HandOver, TaskError
+from mesh.core.tool_approvals import Wanted
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure
@@ -51,6 +52,7 @@ class Replies:
             output=answer if isinstance(answer, bytes) else None,
             error=answer if isinstance(answer, TaskError) else None,
             handover=answer if isinstance(answer, HandOver) else None,
+            approval=answer if isinstance(answer, Wanted) else None,
             agent_version=self._version,
             agent_instance=self._instance,
             duration_ms=round((work.ended_s - work.started_s) * _MS, 3),

@@ -14,7 +14,7 @@ import structlog
 
 from mesh.codec.approvers_file import load_approvers, load_people
 from mesh.core.people import People
-from mesh.core.route import ApprovalWork, Route, roles_of
+from mesh.core.route import Route, approvals_of, roles_of
 from mesh.errors import OperatorError
 
 _log = structlog.get_logger()
@@ -138,8 +138,8 @@ class ApproversWatch:
         """Warn of each approval whose role nobody has, once until the roles change."""
         held = held_roles(self._rule.roles)
         for route in routes:
-            for name, step in route.steps.items():
-                for role in roles_of(step.work) if isinstance(step.work, ApprovalWork) else ():
+            for name, work in approvals_of(route):
+                for role in roles_of(work):
                     if role not in held:
                         self._warn(route.name, name, role)
 

@@ -28,8 +28,8 @@ _MOVES_BY_ITSELF = frozenset(
     {"running", "retrying", "queued"}
 )  # queued counts: the holders of the slots have tasks out, and those end
 _MOVED_BY_OTHERS = frozenset(
-    {"iterating", "again", "held"}
-)  # of the same workflow: its items, a loop's other steps, who grants more budget
+    {"iterating", "again", "held", "suspended"}
+)  # of the same workflow: its items, a loop's other steps, who grants more budget, who approves
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from mesh.core.ids import attempt_id
 from mesh.core.inputs import HandOver, PersonalKind, TaskError
 from mesh.core.replay import PartitionFold
 from mesh.core.state import FINISHED, AgentCard, Workflow
+from mesh.core.tool_approvals import Wanted
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Clock, OutRecord, Reader, Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime.call import Answer as Made
@@ -476,6 +477,7 @@ def _result(task: Task, answer: Made, usage: dict[str, float]) -> OutRecord:
         output=answer if isinstance(answer, bytes) else None,
         error=answer if isinstance(answer, TaskError) else None,
         handover=answer if isinstance(answer, HandOver) else None,
+        approval=answer if isinstance(answer, Wanted) else None,
         agent_version="test",
         agent_instance="test",
         duration_ms=0.0,

@@ -39,7 +39,7 @@ _ACTS: Final = (
     | ev.EventEmitted
     | ev.ForEachStarted
 )
-_UNDER_WAY: Final = frozenset({"running", "retrying", "held", "queued", "calling", "incident"})
+_UNDER_WAY: Final = frozenset({"running", "retrying", "held", "queued", "calling", "incident", "suspended"})
 
 
 _DONE: Final = frozenset({"succeeded", "running", "calling"})
@@ -120,7 +120,7 @@ class _Judged:
         if ids.is_undo(place) != (workflow.ending is not None):
             yield f"{place} acts, and the workflow is {'' if workflow.ending else 'not '}being undone"
         is_over = state is not None and state.status in FINISHED and not self._is_interrupted(place)
-        if state is not None and is_over and not ids.is_budget(place):
+        if state is not None and is_over and not ids.is_budget(place) and not ids.is_tool(place):
             yield f"{place} acts, and was {state.status} before"
         if place == step.name and (state is None or state.status == "again"):
             self.began.append(step)

@@ -52,6 +52,9 @@ def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> Appro
     # of an approval `hop` counts the questions; each has its own id, so that an answer to the one
     # before does not count for this one
     asked = 1 if state is None else state.hop
+    # an agent that asks again has another payload, or an operator has had it try again
+    if state is not None and ids.is_tool(name):
+        asked += 1
     approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn, hop=asked))
     return ApprovalRequested(
         step=name,

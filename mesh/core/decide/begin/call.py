@@ -7,7 +7,7 @@ from mesh.core.calls import MAX_CALLED_ID, Caller, Slice, called_key
 from mesh.core.decide.begin.task import round_of
 from mesh.core.decide.draft import Draft
 from mesh.core.events import ApprovalWithdrawn, CallMade, CallRefused, CallWithdrawn, IncidentRaised, TaskHeld
-from mesh.core.route import ApprovalWork, CallWork
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Work
 from mesh.core.state import Account, StepState
 
 
@@ -80,7 +80,7 @@ def withdraw_items(draft: Draft, name: str, reason: str) -> None:
     """Take back the calls and approvals of a for-each's items, before it is closed as a whole."""
     # items have no event of their own when their for-each is closed, so without this the workflows
     # that they called would run on for nobody, and people would be asked in vain
-    if isinstance(draft.route.steps[name].work, CallWork | ApprovalWork):
+    if _may_wait(draft.route.steps[name].work):
         for place, step in draft.live.steps.items():
             if ids.step_of(place) != name:
                 continue
@@ -88,6 +88,11 @@ def withdraw_items(draft: Draft, name: str, reason: str) -> None:
                 withdraw(draft, place, step, reason)
             elif step.status == "asking" and place != name:
                 draft.add(ApprovalWithdrawn(step=place, approval_id=step.task_id, reason=reason))
+
+
+def _may_wait(work: Work) -> bool:
+    """Whether others may be at work for an item, or people asked."""
+    return isinstance(work, CallWork | ApprovalWork) or (isinstance(work, AgentWork) and work.approve is not None)
 
 
 def refuse(draft: Draft, caller: Caller, run: str, reason: str) -> None:

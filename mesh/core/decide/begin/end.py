@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from mesh.core import ids
 from mesh.core.decide.begin.undo import close, compensate
 from mesh.core.decide.draft import Draft, TooLarge
 from mesh.core.events import EndStatus
@@ -19,7 +20,9 @@ def end_if_done(draft: Draft) -> None:
     if not are_settled(draft.route.steps, steps):
         return
     # a rejection that some step took and acted on is handled: the workflow is complete
-    refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
+    # of a call that an agent wanted to make, the agent has taken it
+    rejected = [name for name, step in steps.items() if step.status == "rejected" and not ids.is_tool(name)]
+    refused = [name for name in rejected if not _taken(draft, name)]
     if refused:
         end(draft, "rejected", rejection_reason(steps[refused[0]], refused[0]))
         return

@@ -149,6 +149,7 @@ def _send(draft: Draft, work: AgentWork, one: Attempt) -> None:
             capability=work.capability if one.hop == 1 else "",
             # the agent's processes begin a suspect alone, and only if they know of it (ADR 12)
             deaths=len(state.deaths) if state is not None else 0,
+            approvals=() if state is None or state.tools is None else state.tools.verdicts,
         )
     )
 

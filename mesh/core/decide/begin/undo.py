@@ -28,7 +28,7 @@ from mesh.core.events import (
 from mesh.core.evolve.budget import taken
 from mesh.core.evolve.steps import may_be_done
 from mesh.core.route import ExpressionError
-from mesh.core.state import FINISHED, Ending
+from mesh.core.state import FINISHED, Ending, StepState
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
@@ -83,8 +83,8 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     done.reverse()
     # before the cancellations: from here on a cancelled step keeps the output to be undone by
     draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
-    # items go with their for-each, and questions with their approval
-    own = [place for place in steps if not ids.is_of_item(place) and not ids.is_question(place)]
+    # items go with their for-each, questions with their approval, and that with its step
+    own = [place for place in steps if not ids.is_of_item(place) and not _is_aside(place)]
     for place in [place for place in own if steps[place].status not in FINISHED]:
         # its work is done and may have to be undone, so it must not end as cancelled
         if is_done_but_for_its_alias(steps[place]):
@@ -93,6 +93,10 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
             cancel_step(draft, place, f"the workflow {status}: {reason}")
     undo_next(draft)
     return True
+
+
+def _is_aside(place: str) -> bool:
+    return ids.is_question(place) or ids.is_tool(place)
 
 
 def undo_next(draft: Draft) -> None:
@@ -148,6 +152,14 @@ def cancel_step(draft: Draft, place: str, reason: str) -> None:
     else:
         if step is not None and step.fan is not None:
             withdraw_items(draft, place, reason)
+        if step is not None:
+            end_tools(draft, place, step, reason)
         # what was never sent costs nothing, and only this decision knows that it was not
         unsent = () if draft.live.account is None else draft.unsent(place)
         draft.add(StepCancelled(step=place, reason=reason, unsent=unsent))
+
+
+def end_tools(draft: Draft, place: str, step: StepState, reason: str) -> None:
+    """End the approval that the agent of a step waits for, if it does."""
+    if step.status == "suspended" and step.tools is not None:
+        cancel_step(draft, ids.tool_place(place, step.tools.waits_for), reason)

@@ -5,7 +5,8 @@ from typing import Any
 from mesh.core.decide.begin.instants import instant_ms
 from mesh.core.decide.draft import Draft
 from mesh.core.events import EventReceived, RoundStarted, StepComputed, WaitStarted
-from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork, upstream
+from mesh.core.joins import upstream
+from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork
 
 
 def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:

@@ -22,6 +22,7 @@ from mesh.core.decide.settle.personal import on_personal
 from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.decide.settle.signatures import signed_event, why_unproven
 from mesh.core.decide.settle.stages import due_stage, escalated, why_escalated
+from mesh.core.decide.settle.tools import on_tool_verdict
 from mesh.core.decide.settle.voting import close_at_deadline, closing, on_word, refused, whole, why_expired
 from mesh.core.decide.settle.words import asking_of, held_word, is_repeated
 from mesh.core.delegations import Mandate
@@ -297,6 +298,9 @@ def close(draft: Draft, closed: ApprovalClosed) -> None:
     if ids.is_budget(closed.step):
         on_budget_answer(draft, closed)
         return
+    if ids.is_tool(closed.step):
+        on_tool_verdict(draft, closed)
+        return
     if ids.is_item(closed.step):
         _close_item(draft, closed.step)
         return
@@ -347,7 +351,7 @@ def find_open(
 
 def _has_ended(workflow: Workflow, asked: ids.TaskId) -> bool:
     """Whether this is an item of a for-each that has ended, so nothing of the item is kept."""
-    each = workflow.steps.get(ids.step_of(asked.step)) if ids.is_item(asked.step) else None
+    each = workflow.steps.get(ids.step_of(asked.step)) if ids.is_of_item(asked.step) else None
     return each is not None and each.fan is None and workflow.run_id == asked.run_id
 
 

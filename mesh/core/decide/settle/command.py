@@ -17,6 +17,7 @@ from mesh.core.decide.settle.limit import fail_to_ask
 from mesh.core.decide.settle.orders import on_order
 from mesh.core.decide.settle.refusing import refuse_command
 from mesh.core.decide.settle.retry import ask_again, begin_again, is_closed_approval, why_no_input, why_not_asked_again
+from mesh.core.decide.settle.tools import want_again
 from mesh.core.events import (
     CommandAccepted,
     EffectUndeliverable,
@@ -106,6 +107,9 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
     if given.command == "fail" and draft.live.ending is None:
         end(draft, "failed", failed)
         return
+    if ids.is_tool(place) and given.command in ("retry", "skip"):
+        _resolve_tool(draft, given, place)
+        return
     is_alias = state.incident is not None and state.incident.kind == "alias"
     if given.command == "retry" and not ids.is_budget(place) and not is_alias:
         # it resolves the incident itself, because that event says where the input is from
@@ -121,6 +125,17 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
         resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)
     else:
         _skip(draft, place, state, f"skipped by {given.by}")
+
+
+def _resolve_tool(draft: Draft, given: CommandGiven, place: str) -> None:
+    """Have the agent ask again for the approval at this place, or skip its step."""
+    draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
+    if given.command == "retry":
+        want_again(draft, place, given.by)
+        return
+    asker, reason = ids.asker_of(place), f"skipped by {given.by}"
+    cancel_step(draft, place, reason)
+    _skip(draft, asker, draft.live.steps[asker], reason)
 
 
 def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:

@@ -71,7 +71,7 @@ def why_no_input(draft: Draft, given: CommandGiven, stuck: list[str]) -> str:
     step = draft.route.steps[name]
     is_whole_list = step.for_each is not None and place == name
     work = step.undo if ids.is_undo(place) else step.work
-    has_none = ids.is_budget(place) or kind in _NO_INPUT or is_whole_list
+    has_none = ids.is_budget(place) or ids.is_tool(place) or kind in _NO_INPUT or is_whole_list
     if has_none or not isinstance(work, AgentWork | CallWork):
         return f"{place} takes no input: that is for a task or a call"
     card = draft.directory.agents.get(state.agent or (work.agent if isinstance(work, AgentWork) else ""))

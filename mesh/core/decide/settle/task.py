@@ -7,10 +7,12 @@ from typing import Final, NamedTuple
 
 from mesh.core import ids
 from mesh.core.decide.begin.task import agent_work, dispatch
+from mesh.core.decide.begin.undo import end_tools
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.attempt import fail
 from mesh.core.decide.settle.questions import answered
+from mesh.core.decide.settle.tools import REFUSED, want, why_refused
 from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
@@ -22,6 +24,7 @@ from mesh.core.events import (
 from mesh.core.inputs import HandOver, ResultReceived, TaskError, TaskUndeliverable
 from mesh.core.route import MOST_DEATHS
 from mesh.core.state import StepState, Workflow
+from mesh.core.tool_approvals import Wanted
 
 _NO_REASON: Final = TaskError(kind="unknown", message="the agent gave no reason")
 
@@ -41,6 +44,8 @@ def on_result(draft: Draft, given: ResultReceived) -> None:
         _succeed(draft, waits, given)
     elif given.handover is not None:
         _hand_over(draft, waits, given, given.handover)
+    elif given.approval is not None:
+        _want(draft, waits, given, given.approval)
     elif given.status == "interrupted":
         _interrupt(draft, waits, given)
     else:
@@ -129,10 +134,20 @@ def _hand_over(draft: Draft, waits: _Waits, given: ResultReceived, handover: Han
     _fail(draft, waits, given, TaskError(kind="handover_refused", message=message, retryable=False))
 
 
+def _want(draft: Draft, waits: _Waits, given: ResultReceived, wanted: Wanted) -> None:
+    refusal = why_refused(draft, waits.name, waits.step, wanted)
+    if not refusal:
+        want(draft, waits.name, given, wanted)
+        return
+    # not retryable: the same agent would ask for the same
+    _fail(draft, waits, given, TaskError(kind=REFUSED, message=refusal, retryable=False))
+
+
 def _succeed(draft: Draft, waits: _Waits, given: ResultReceived) -> None:
     if waits.step.status == "incident":
         by = f"the late result of attempt {given.attempt}"
         draft.add(IncidentResolved(step=waits.name, action="result", by=by))
+    end_tools(draft, waits.name, waits.step, f"attempt {given.attempt} has succeeded late")
     draft.add(
         TaskSucceeded(
             step=waits.name,
@@ -220,4 +235,4 @@ def _is_unsettled(step: StepState) -> bool:
     # where its loop or its alias is the incident, its work is done already
     if step.incident is not None:
         return step.incident.kind not in {"loop", "alias"}
-    return step.status in {"running", "retrying", "held", "queued"}
+    return step.status in {"running", "retrying", "held", "queued", "suspended"}
