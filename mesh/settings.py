@@ -308,6 +308,11 @@ class Settings(BaseSettings):
     def heartbeat_path(self) -> Path:
         return self.heartbeat_file or self.data_dir / "heartbeat"
 
+    @property
+    def least_answer(self) -> Literal["none", "gateway"]:
+        """What every answer must bring: nothing, or any signature."""
+        return "none" if self.answers == "unsigned" else "gateway"
+
 
 def load_settings(**options: Any) -> Settings:
     """Settings from the environment, replaced by those of `options` that are not None.

@@ -297,7 +297,7 @@ def _router(
         config=RouterConfig(
             instance=settings.instance,
             approvers=str(settings.approvers.absolute()),
-            answers="none" if settings.answers == "unsigned" else "gateway",
+            answers=settings.least_answer,
             answer_max_age_ms=settings.answer_max_age_s * 1_000,
             partitions=settings.partitions,
             session_timeout_s=settings.session_timeout_s,

@@ -661,3 +661,22 @@ def test_a_loser_of_a_race_may_be_spoken_of() -> None:
         "k": on(["b", "j"], "status.b == 'cancelled'"),
     }
     assert unreached(**steps) == []
+
+
+@pytest.mark.parametrize("key", ["approval", "approve"])
+@pytest.mark.parametrize(
+    ("signed", "answers", "is_told"),
+    [("none", "gateway", True), ("gateway", "gateway", False), ("own", "gateway", False), ("none", "none", False)],
+)
+def test_a_level_that_is_weaker_than_the_meshs_is_told(
+    tmp_path: Path, key: str, signed: str, answers: Any, is_told: bool
+) -> None:
+    terms = f"{{role: lead, deadline: 1h, signed: {signed}"
+    work = f"{{approval: {terms}, ask: Yes?, payload: 1}}}}"
+    if key == "approve":
+        work = f"{{agent: x, input: 1, approve: {terms}}}}}"
+    file = tmp_path / "r.yaml"
+    file.write_text(f"route: r\non: {{type: t}}\nsteps:\n  a: {work}\n")
+    found = [one.message for one in check([file], answers=answers).findings]
+    told = "step a: signed: none has no effect: MESH_ANSWERS=signed asks for a signature of every answer"
+    assert [message.startswith(told) for message in found] == ([True] if is_told else [])

@@ -136,7 +136,14 @@ async def _check(session: Session, files: Sequence[Path], modules: Sequence[str]
     found = await look_online(session)
     known = found.agents | cards_of_modules(session, tuple(modules))
     roles = found.roles if approvers is None else roles_of(approvers, found.roles)
-    return check(files, agents=known or None, roles=roles, conflicts=found.conflicts, calendars=found.calendars)
+    return check(
+        files,
+        agents=known or None,
+        roles=roles,
+        conflicts=found.conflicts,
+        calendars=found.calendars,
+        answers=session.settings.least_answer,
+    )
 
 
 async def _apply(session: Session, order: Order) -> Done:

@@ -81,7 +81,13 @@ def check(
     roles = roles_of(approvers or usual, found.roles)
     contracts = load_contracts(capabilities) if capabilities else None
     report = check_routes(
-        files, agents=known, roles=roles, contracts=contracts, conflicts=found.conflicts, calendars=found.calendars
+        files,
+        agents=known,
+        roles=roles,
+        contracts=contracts,
+        conflicts=found.conflicts,
+        calendars=found.calendars,
+        answers=session.settings.least_answer,
     )
     failed = report.count("error") > 0 or (strict and report.count("warning") > 0)
     if session.as_json:

@@ -17,6 +17,7 @@ from mesh.inspection.checks import (
     loops,
     missing_names,
     nulls,
+    signing,
     times,
     values,
 )
@@ -38,6 +39,7 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
         *loops.findings(route, known),
         *times.findings(route),
         *calendars.findings(route, known),
+        *signing.findings(route, known),
         *budgets.findings(route, known),
         *missing_names.findings(route, known),
         *values.findings(route, known, shapes, readings),

@@ -10,6 +10,7 @@ import msgspec
 
 from mesh.core.capabilities import Contract
 from mesh.core.route import AgentWork, Route
+from mesh.core.signing import Level
 from mesh.core.state import AgentCard
 from mesh.inspection.card_conflicts import SchemaConflict
 from mesh.inspection.checks.capabilities import Schemas, schemas_of
@@ -28,6 +29,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     contracts: Mapping[str, Contract] | None = None
     calendars: Collection[str] | None = None
     conflicts: Mapping[str, SchemaConflict] = {}  # agents whose living replicas disagree, by name
+    answers: Level = "none"  # what every answer must bring
 
     def schemas(self, work: AgentWork) -> Schemas | None:
         return schemas_of(work, self.agents, self.contracts)

@@ -19,6 +19,7 @@ from mesh.codec.route_file import SUFFIXES, LoadedRoute, load_routes
 from mesh.codec.yaml_lines import YamlDocument, read_yaml
 from mesh.core.capabilities import Contract
 from mesh.core.route import capabilities_of
+from mesh.core.signing import Level
 from mesh.core.state import AgentCard
 from mesh.errors import RouteInvalid
 from mesh.inspection.card_conflicts import SchemaConflict
@@ -70,12 +71,14 @@ def check(
     contracts: Mapping[str, Contract] | None = None,
     conflicts: Mapping[str, SchemaConflict] | None = None,
     calendars: Collection[str] | None = None,
+    answers: Level = "none",
 ) -> Report:
     """Check files, and the route files in folders.
 
     `agents`: every agent that exists, by name. `roles`: the roles that somebody has. `contracts`:
     by capability. `calendars`: those that were applied. None: not known, so not checked.
-    `conflicts`: agents whose living replicas disagree, by name.
+    `conflicts`: agents whose living replicas disagree, by name. `answers`: what every answer must
+    bring on this mesh.
     """
     findings: list[Finding] = []
     files = route_files(paths)
@@ -93,6 +96,7 @@ def check(
         routes=routes,
         conflicts=conflicts or {},
         calendars=calendars,
+        answers=answers,
     )
     for one in loaded:
         document = _document(one)
