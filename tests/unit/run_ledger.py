@@ -90,7 +90,7 @@ class RunLedger:
             case ev.TaskFailed() | ev.CallFailed():
                 heard = "unheard" if event.kind in _UNHEARD else "failed"
                 self._heard(event.step, event.task_id, event.attempt, heard)
-            case ev.TaskHandedOver():
+            case ev.TaskHandedOver() | ev.ApprovalWanted():
                 self._heard(event.step, event.task_id, event.attempt, "handed over")
             case _:
                 pass
@@ -118,6 +118,7 @@ class RunLedger:
                 ev.TaskSucceeded()
                 | ev.TaskFailed()
                 | ev.TaskHandedOver()
+                | ev.ApprovalWanted()
                 | ev.CallSucceeded()
                 | ev.CallFailed()
                 | ev.UsageReported()
@@ -218,7 +219,7 @@ def _check_withdrawn(before: Workflow, after: Workflow | None, decision: ev.Deci
     assert named <= was_out, f"{named - was_out} were not out, and are withdrawn"
     assert not named & _out(after), f"{named & _out(after)} are still out, and are withdrawn"
     if any(isinstance(event, ev.WorkflowEnded) for event in decision.events):
-        words = (ev.TaskSucceeded, ev.TaskFailed, ev.TaskHandedOver)
+        words = (ev.TaskSucceeded, ev.TaskFailed, ev.TaskHandedOver, ev.ApprovalWanted)
         heard = {_attempt(event) for event in decision.events if isinstance(event, words)}
         assert was_out <= named | heard, f"{was_out - named - heard} were out, and their agents are not told"
 
@@ -234,6 +235,7 @@ def _attempt(
     | ev.TaskSucceeded
     | ev.TaskFailed
     | ev.TaskHandedOver
+    | ev.ApprovalWanted
     | ev.CallMade
     | ev.CallSucceeded
     | ev.CallFailed
@@ -276,6 +278,10 @@ def _is_anchored(workflow: Workflow, place: str, step: StepState, waiting: dict[
             return step.due_at_ms is not None
         case "asking":
             return bool(step.task_id)
+        case "suspended":
+            return step.tools is not None and ids.tool_place(place, step.tools.waits_for) in waiting
+        case "queued":
+            return place in workflow.slots
         case "calling":
             return bool(step.called)
         case "waiting":

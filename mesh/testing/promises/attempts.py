@@ -12,6 +12,7 @@ from typing import Final
 
 from mesh.core import ids
 from mesh.core.events import (
+    ApprovalWanted,
     CallFailed,
     CallMade,
     CallSucceeded,
@@ -69,6 +70,8 @@ class Attempts:
                 elif event.kind in _SILENCES and step.decision.cause.kind == "timer":
                     self._counts[event.kind] += 1
                     self._deadlines.silence(step, event)
+            case ApprovalWanted():
+                self._settle(step.before, event.step, step.offset)
             case WorkflowEnded():
                 self._end(step, event)
             case WorkflowForgotten():

@@ -24,6 +24,8 @@ What each effective decision must keep
   (`mesh.testing.promises.built_in`)
 * a limit is never exceeded (`mesh.testing.promises.slots`)
 * every rule of its route holds (`mesh.testing.promises.rules`)
+* agents go on with the verdicts on what they wanted to do, and no others
+  (`mesh.testing.promises.tools`)
 * what takes more steps than an evaluation may take has no value (`mesh.testing.promises.costs`)
 * each attempt and each call counts once in a budget, and a caller counts for a call what the called
   workflow reported (`mesh.testing.promises.usage`)
@@ -86,6 +88,7 @@ from mesh.testing.promises.receipts import Receipts
 from mesh.testing.promises.redecided import another_decision
 from mesh.testing.promises.rules import broken_rules
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
+from mesh.testing.promises.tools import ToolApprovals
 from mesh.testing.promises.usage import UsageLedger
 
 _PATIENCE: Final = 2
@@ -145,6 +148,7 @@ class Promises:
             find=self._find_by_stamps,
         )
         self._attempts = Attempts(self._expect, self.counts, self._deadlines)
+        self._tools = ToolApprovals(self._expect)
         self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
         self._open = OpenTopic()
         self._task_prefix = topics.tasks("")
@@ -356,6 +360,7 @@ class Promises:
             for costly in self._costs.take(before, record):
                 self.find(f"{where}: {costly}")
         self._deadlines.wait(step)
+        self._tools.check(record, where)
         for event in record.events:
             self.counts[type(event).__name__] += 1
             self._check_event(step, event)

@@ -23,6 +23,7 @@ from mesh.core.amounts import as_number
 from mesh.core.calls import Slice
 from mesh.core.effects import Effect, SendTask
 from mesh.core.events import (
+    ApprovalWanted,
     BudgetRaised,
     CallFailed,
     CallMade,
@@ -194,7 +195,15 @@ def _count(run: _Run, event: object, out: set[str]) -> None:
             run.reserved[name] = run.counted[name] = event.slice.limits if event.slice is not None else {}
         case TaskFailed(kind="undeliverable") | CallFailed(kind="undeliverable"):
             run.counted[_attempt(event)] = {}
-        case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed() | UsageReported():
+        case (
+            TaskSucceeded()
+            | TaskFailed()
+            | TaskHandedOver()
+            | ApprovalWanted()
+            | CallSucceeded()
+            | CallFailed()
+            | UsageReported()
+        ):
             if event.usage is not None:
                 run.counted[_attempt(event)] = _used(event.usage)
         case _:

@@ -18,6 +18,7 @@ from mesh.codec.times import rfc3339
 from mesh.core.inputs import HandOver, TaskError
 from mesh.core.route import AgentWork
 from mesh.core.state import AgentCard
+from mesh.core.tool_approvals import Wanted
 from mesh.ports import OutRecord, Record
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.routes import AGENTS
@@ -105,6 +106,7 @@ class PlayedAgents:
     def _reply(self, task: Task, error: TaskError | None) -> None:
         """Send the result. Of its budget it uses part, all, or more, or does not say."""
         handover = self._to_another(task) if error is None else None
+        wanted = self._wants(task) if error is None and handover is None else None
         output = msgspec.json.encode({"by": task.agent, "attempt": task.attempt})
         usage = None
         if task.budget and task.attempt % 3:
@@ -112,9 +114,10 @@ class PlayedAgents:
         self._ground.send(
             encode_result(
                 task,
-                output=output if error is None and handover is None else None,
+                output=output if error is None and handover is None and wanted is None else None,
                 error=error,
                 handover=handover,
+                approval=wanted,
                 agent_version="1",
                 agent_instance="played",
                 duration_ms=1.0,
@@ -139,6 +142,18 @@ class PlayedAgents:
             return None
         others = sorted(allowed.to) * 5 if allowed is not None else []
         return HandOver(to=rng.choice([*others, "nobody"]), input={"from": task.agent})
+
+    def _wants(self, task: Task) -> Wanted | None:
+        """Now and then, ask for an approval where the agent may; also for one that it has."""
+        ground = self._ground
+        step = ground.repertoire.step_of(task.workflow_id, task.step)
+        if ground.is_calm or step is None or not isinstance(step.work, AgentWork) or step.work.approve is None:
+            return None
+        rng = random.Random(f"{ground.seed} {task.attempt_id} wants")  # noqa: S311 - as above
+        if rng.random() > 0.6:
+            return None
+        payload = {"amount": rng.choice([1, 2])}
+        return Wanted(name=rng.choice(["pay", "ship"]), question="May I?", payload=payload)
 
     def on_result(self, record: Record) -> None:
         """Send some results and signs of life a second time, after any delay."""

@@ -11,7 +11,13 @@ _VOTE: Final[dict[str, Any]] = {
     "route": "vote",
     "requester": "${{ event.data.n % 4 == 0 ? 'ana' : 'dan' }}",
     "steps": {
-        "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": RETRY},
+        "draft": {
+            "agent": "alpha",
+            "input": "${{ event.data }}",
+            "timeout": "5s",
+            "retry": RETRY,
+            "approve": {"role": "maintainer", "deadline": "6s", "limit": 3},
+        },
         "pair": {
             "needs": "draft",
             "approval": approval(
