@@ -28,7 +28,7 @@ from mesh.core.receipts import SendReceipt
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import NotFound
-from mesh.inspection.inbox import Filters, Inbox, Mine, Waiting, find, ids_containing, of_workflow, page_of
+from mesh.inspection.inbox import Filters, Inbox, Mine, Waiting, asked_of, find, ids_containing, of_workflow, page_of
 from mesh.inspection.inbox.inbox import OLDEST_MS
 from mesh.inspection.inbox.repair import Repair, Written
 from mesh.inspection.read_model import ReadModel, model_path
@@ -50,6 +50,7 @@ ROUTES = (
     asking("never", role="finance"),
     asking("groups", **GROUPS, deadline="2h"),
     asking("staged", role="finance", quorum=2, deadline="3h", escalate=[{"after": "2h", "to": "legal", "quorum": 1}]),
+    asking("asks", role="finance", quorum=2, ask_back={"to": [{"role": "legal"}, {"people": ["Eve"]}]}),
 )
 
 
@@ -167,6 +168,31 @@ async def test_mine_is_what_i_may_answer_and_have_not_answered(made: Mesh, tmp_p
         found = find(inbox.db, made.open_id(3, 31))
         assert found is not None
         assert found.request.digest == made.partitions[3].step("review", "k31").digest
+
+
+async def test_mine_is_also_where_i_was_only_asked_a_question(made: Mesh, tmp_path: Path) -> None:
+    await made.start(5, 51)
+    p = made.partitions[5]
+    p.vote("ana", "ask", key="k51", text="why?", to="legal")
+    p.vote("ana", "ask", key="k51", text="since when?", to="Eve")
+    await made.send()
+    cy, eve = Mine({"cy"}, ROLES["cy"], is_asked=True), Mine({"eve"}, [], is_asked=True)
+    dan = Mine({"dan"}, [], is_asked=True)
+    async with opened(made, tmp_path / "i.sqlite") as inbox:
+        await inbox.catch_up()
+        assert [amounts_of(inbox, Filters(mine=mine)) for mine in (cy, eve, dan)] == [[51], [51], []]
+        assert asked_of(inbox.db, cy) == [made.open_id(5, 51)]
+        # who answers many at once means those that they may answer
+        assert amounts_of(inbox, Filters(mine=Mine({"cy"}, ROLES["cy"]))) == []
+        p.vote("cy", "inform", key="k51", text="because", question=1)
+        await made.send()
+        await inbox.catch_up()
+        assert [amounts_of(inbox, Filters(mine=mine)) for mine in (cy, eve)] == [[], [51]]
+        p.vote("ana", key="k51")
+        p.vote("ben", key="k51")
+        await made.send()
+        await inbox.catch_up()
+        assert (amounts_of(inbox, Filters(mine=eve)), asked_of(inbox.db, eve)) == ([], [])
 
 
 async def test_who_may_answer_now_and_who_is_looking_is_known(made: Mesh, tmp_path: Path) -> None:

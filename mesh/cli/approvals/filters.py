@@ -73,7 +73,11 @@ def filtered(function: Decorated) -> Decorated:
         click.option("--asked-before", metavar="WHEN", help="Only those asked before: 2d (ago), or a time."),
         click.option("--due", metavar="DURATION", help="Only those whose deadline is that near: 4h."),
         click.option("--route", metavar="ROUTE", help="Only those that this route asks."),
-        click.option("--mine", is_flag=True, help="Only those that wait for you, or for whom you answer (see --by)."),
+        click.option(
+            "--mine",
+            is_flag=True,
+            help="Only those that wait for you, or for whom you answer (see --by); the list has questions to you, too.",
+        ),
         click.option("--role", metavar="ROLE", help="Only those that this role may answer, also as one of several."),
     ):
         function = option(function)
@@ -86,20 +90,20 @@ def wanted_of(options: dict[str, Any]) -> Wanted:
 
 
 async def filters_of(
-    session: Session, broker: Broker, wanted: Wanted, by: str, *, on_behalf: str = "", with_others: bool = False
+    session: Session, broker: Broker, wanted: Wanted, by: str, *, on_behalf: str = "", is_listed: bool = False
 ) -> Filters:
     """What the options mean now. `by`: whose approvals `--mine` is about.
 
-    `on_behalf`: only what they may answer for this person. `with_others`: also what they may answer
-    for anybody.
+    `on_behalf`: only what they may answer for this person. `is_listed`: also what they may answer
+    for anybody, and where they were asked a question.
     """
     now_ms = session.now_ms()
     own, people = await own_of(session, broker, by) if wanted.mine else (None, None)
     mine = None if own is None else own.only_for(on_behalf, people) if on_behalf else own.mine
     return Filters(
         role=wanted.role,
-        mine=mine,
-        others=own.others if own is not None and with_others else (),
+        mine=None if mine is None else msgspec.structs.replace(mine, is_asked=is_listed),
+        others=own.others if own is not None and is_listed else (),
         route=wanted.route,
         due_before_ms=None if wanted.due is None else now_ms + _milliseconds(wanted.due),
         asked_before_ms=None if wanted.asked_before is None else moment(wanted.asked_before, now_ms, "--asked-before"),

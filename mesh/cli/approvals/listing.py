@@ -3,7 +3,7 @@
 Owns how an approval looks on a screen and in JSON. `mesh approvals answer` shows the same card.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 import click
@@ -26,7 +26,7 @@ from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core.approvals import Terms
 from mesh.core.json_values import text_of
 from mesh.core.questions import names_of
-from mesh.inspection.inbox import OpenRow, Waiting, find, givers_of, page_of
+from mesh.inspection.inbox import OpenRow, Waiting, asked_of, find, givers_of, page_of
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.wording.phrases import said_for
 
@@ -88,9 +88,11 @@ async def _list(
     session: Session, wanted: Wanted, by: str, limit: int | None, after: str | None
 ) -> tuple[Page[OpenRow], list[dict[str, object]], Givers]:
     async with session.inbox() as (broker, inbox):
-        filters = await filters_of(session, broker, wanted, by, with_others=True)
+        filters = await filters_of(session, broker, wanted, by, is_listed=True)
         page = page_of(inbox.db, filters, limit=page_size(session, limit), after=after)
         tell_unfit(session, filters)
+        if filters.mine is not None:
+            _tell_asked(session, page, asked_of(inbox.db, filters.mine))
         givers = {row.approval_id: givers_of(inbox.db, row.approval_id, filters) for row in page if filters.others}
         found = (find(inbox.db, row.approval_id) for row in page) if session.as_json else ()
         documents = [_document(one) | _for(givers, one.row) for one in found if one is not None]
@@ -101,6 +103,13 @@ def _for(givers: Givers, row: OpenRow) -> dict[str, object]:
     """For whom who asks may answer it, with `--mine`; null: for themself."""
     found = givers.get(row.approval_id)
     return {} if found is None else {"for": [giver or None for giver in found]}
+
+
+def _tell_asked(session: Session, page: Page[OpenRow], asked: Collection[str]) -> None:
+    """Say in which of these the person was asked something: they may not be able to vote there."""
+    shown = [row.approval_id for row in page if row.approval_id in asked]
+    if shown:
+        session.note(f"you were asked a question in {', '.join(map(printable, shown))}: mesh inform ID TEXT")
 
 
 @click.command("show", short_help="Show one approval: what is asked, or how it ended.")

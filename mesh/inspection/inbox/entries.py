@@ -61,6 +61,7 @@ class Mine(msgspec.Struct, frozen=True):
     Of what is answered for somebody else, `names` and `roles` are that person's, as far as the
     delegation covers them: `routes` (empty: all), and no seat that names them if `by_roles`.
     `giver`: the person's id; `barred`: names of who would answer, who must not be excluded either.
+    `is_asked`: also where they were asked a question that is not answered yet.
     """
 
     names: Collection[str]  # all that the person has, as `person_of` has them
@@ -69,6 +70,7 @@ class Mine(msgspec.Struct, frozen=True):
     routes: Collection[str] = ()
     by_roles: bool = False
     barred: Collection[str] = ()
+    is_asked: bool = False
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +96,7 @@ ALL: Final = Filters()
 _ENTITLED: Final = "approval_id IN (SELECT approval_id FROM entitled WHERE "
 _AMONG: Final = "name IN (SELECT value FROM json_each(?))"
 _AMONG_IDS: Final = "approval_id IN (SELECT value FROM json_each(?))"
+_QUESTIONED: Final = "SELECT DISTINCT approval_id FROM questioned WHERE "
 _NOT_BARRED: Final = (
     "approval_id NOT IN (SELECT approval_id FROM barred WHERE name IN (SELECT value FROM json_each(?)))"
 )
@@ -130,6 +133,9 @@ def page_of(
         where[f"{_ENTITLED}kind = 'role' AND name = ?)"] = (filters.role,)
     if filters.mine is not None:
         clauses = [_waits_for(one) for one in (filters.mine, *filters.others)]
+        if filters.mine.is_asked:
+            named, values_of = _named(filters.mine)
+            clauses.append((f"approval_id IN ({_QUESTIONED}{named})", values_of))
         any_of = " OR ".join(f"({clause})" for clause, _ in clauses)
         where[f"({any_of})"] = tuple(value for _, some in clauses for value in some)
     if filters.route is not None:
@@ -143,6 +149,18 @@ def page_of(
         fits = _with_payload(db, filters.payload, tuple(where), values)
         where[_AMONG_IDS], values = (), (*values, json.dumps(fits))
     return Listing("approvals", _COLUMNS, _ORDER, tuple(where), values).page(db, _row, limit=limit, after=after)
+
+
+def asked_of(db: apsw.Connection, mine: Mine) -> list[str]:
+    """The approvals in which the person was asked a question that is not answered yet."""
+    named, values = _named(mine)
+    return [row for (row,) in select(db, f"{_QUESTIONED}{named} ORDER BY approval_id", *values)]
+
+
+def _named(mine: Mine) -> tuple[str, tuple[str, str]]:
+    """The condition that a row names the person, or one of their roles; and its values."""
+    values = (json.dumps(sorted(mine.names)), json.dumps(sorted(mine.roles)))
+    return f"((kind = 'person' AND {_AMONG}) OR (kind = 'role' AND {_AMONG}))", values
 
 
 def _with_payload(

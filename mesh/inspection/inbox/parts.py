@@ -1,6 +1,7 @@
 """The rows that lists and filters need, made of the parts of an approval.
 
-Owns what of a part is looked for: who may answer, who can't any more, and the deadline.
+Owns what of a part is looked for: who may answer, who can't any more, who was asked a question, and
+the deadline.
 """
 
 import json
@@ -11,8 +12,10 @@ import apsw
 
 from mesh.codec.open_approvals import (
     IndexedRequest,
+    OpenNote,
     OpenStanding,
     decode_indexed_request,
+    decode_open_note,
     decode_open_standing,
     log_offset,
     open_key,
@@ -22,6 +25,7 @@ from mesh.core import ids
 from mesh.core.approvals import Terms
 from mesh.core.open_approvals import REQUEST, STANDING
 from mesh.core.people import person_of
+from mesh.core.questions import found_among
 from mesh.errors import MalformedRecord
 from mesh.inspection.inbox.schema import NEVER
 from mesh.inspection.read_model.schema import select
@@ -33,7 +37,8 @@ _KEEP: Final = (
     "WHERE log_offset <= ?3"
 )
 _THESE: Final = "approval_id IN (SELECT value FROM json_each(?))"
-_INDEXED: Final = (REQUEST, STANDING)  # the other parts change no row
+_INDEXED: Final = (REQUEST, STANDING)
+_NOTE: Final = "note/"  # a part that begins so may be a question to somebody. The others change no row.
 
 
 def take(db: apsw.Connection, records: Iterable[Record]) -> Collection[str]:
@@ -49,7 +54,7 @@ def take(db: apsw.Connection, records: Iterable[Record]) -> Collection[str]:
         except MalformedRecord:
             continue
         kept.append((approval_id, part, log_offset(record), record.timestamp_ms, record.value))
-        changed[approval_id] = changed.get(approval_id, False) or part in _INDEXED
+        changed[approval_id] = changed.get(approval_id, False) or part in _INDEXED or part.startswith(_NOTE)
     db.executemany(_KEEP, kept)
     _index(db, [approval_id for approval_id, is_indexed in changed.items() if is_indexed])
     return changed
@@ -63,13 +68,15 @@ def _index(db: apsw.Connection, approval_ids: Sequence[str]) -> None:
     if db.changes():
         db.execute(f"DELETE FROM entitled WHERE {_THESE}", (these,))  # noqa: S608 - constants only
         db.execute(f"DELETE FROM barred WHERE {_THESE}", (these,))  # noqa: S608 - constants only
+        db.execute(f"DELETE FROM questioned WHERE {_THESE}", (these,))  # noqa: S608 - constants only
     found: dict[str, dict[str, bytes]] = {}
     sql = f"SELECT approval_id, part, value FROM parts WHERE {_THESE} AND part IN (?, ?) AND value IS NOT NULL"  # noqa: S608 - constants only
     for approval_id, part, value in select(db, sql, these, *_INDEXED):
         found.setdefault(approval_id, {})[part] = value
-    rows = [row for approval_id, parts in found.items() if (row := _rows(approval_id, parts)) is not None]
+    rows = [row for approval_id, parts in found.items() if (row := _rows(db, approval_id, parts)) is not None]
     db.executemany("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row.approval for row in rows))
     db.executemany("INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", (one for row in rows for one in row.entitled))
+    db.executemany("INSERT OR IGNORE INTO questioned VALUES (?, ?, ?)", (one for row in rows for one in row.questioned))
     db.executemany("INSERT OR IGNORE INTO barred VALUES (?, ?)", (one for row in rows for one in row.barred))
 
 
@@ -78,10 +85,11 @@ class _Rows(NamedTuple):
 
     approval: tuple[Any, ...]
     entitled: Sequence[tuple[str, str, str]]
+    questioned: Sequence[tuple[str, str, str]]
     barred: Sequence[tuple[str, str]]
 
 
-def _rows(approval_id: str, parts: Mapping[str, bytes]) -> _Rows | None:
+def _rows(db: apsw.Connection, approval_id: str, parts: Mapping[str, bytes]) -> _Rows | None:
     """None: it is not open, or can't be read here."""
     if REQUEST not in parts:
         return None
@@ -92,6 +100,7 @@ def _rows(approval_id: str, parts: Mapping[str, bytes]) -> _Rows | None:
         deadline = request.deadline_at if standing is None else standing.deadline_at
         due_at_ms = NEVER if deadline is None else parse_rfc3339(deadline)
         entitled = _entitled(request, standing)
+        questioned = _questioned(db, approval_id, request.terms, standing)
     except (MalformedRecord, ValueError):
         return None
     named = ids.parse_step_id(approval_id)
@@ -100,6 +109,7 @@ def _rows(approval_id: str, parts: Mapping[str, bytes]) -> _Rows | None:
     return _Rows(
         (*row, asked_at_ms, due_at_ms),
         [(*who, approval_id) for who in entitled],
+        [(*who, approval_id) for who in questioned],
         [(approval_id, name) for name in _barred(request.terms, standing)],
     )
 
@@ -113,6 +123,24 @@ def _entitled(request: IndexedRequest, standing: OpenStanding | None) -> list[tu
     for change in () if standing is None else sorted(standing.besides, key=lambda one: parse_rfc3339(one.since)):
         found = [*(() if change.alone else found), *_named(change.roles, change.people)]
     return found
+
+
+def _questioned(
+    db: apsw.Connection, approval_id: str, terms: Terms | None, standing: OpenStanding | None
+) -> list[tuple[str, str]]:
+    """Who was asked a question that is not answered yet: roles and people."""
+    back = None if terms is None else terms.asking_back
+    # most approvals have no question
+    if back is None or standing is None or not standing.questions:
+        return []
+    sql = "SELECT value FROM parts WHERE approval_id = ? AND part LIKE 'note/%' AND value IS NOT NULL"
+    notes = [decode_open_note(value) for (value,) in select(db, sql, approval_id)]
+    asked = [found_among(back.to, one.to) for one in notes if _is_open(one, standing)]
+    return [who for to in asked if to is not None for who in _named((to.role,), to.people)]
+
+
+def _is_open(note: OpenNote, standing: OpenStanding) -> bool:
+    return note.kind == "question" and note.question in standing.questions
 
 
 def _named(roles: Iterable[str], people: Iterable[str]) -> Iterator[tuple[str, str]]:

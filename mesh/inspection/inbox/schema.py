@@ -14,7 +14,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.inspection.read_model.schema import delete_file, select_one, transaction
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x6D696E62  # "minb"
 NEVER: Final = 2**62  # where there is no deadline: behind all others
 _BUSY_TIMEOUT_MS: Final = 10_000
@@ -35,6 +35,8 @@ CREATE INDEX approvals_by_deadline ON approvals (due_at_ms, asked_at_ms, approva
 CREATE INDEX approvals_by_workflow ON approvals (workflow_id);
 CREATE TABLE entitled (kind TEXT, name TEXT, approval_id TEXT, PRIMARY KEY (kind, name, approval_id)) WITHOUT ROWID;
 CREATE INDEX entitled_by_approval ON entitled (approval_id);
+CREATE TABLE questioned (kind TEXT, name TEXT, approval_id TEXT, PRIMARY KEY (kind, name, approval_id)) WITHOUT ROWID;
+CREATE INDEX questioned_by_approval ON questioned (approval_id);
 CREATE TABLE barred (approval_id TEXT, name TEXT, PRIMARY KEY (approval_id, name)) WITHOUT ROWID;
 """
 
