@@ -1,7 +1,8 @@
 """`mesh approvals show ID --audit`: the whole story of one approval, as the log has it.
 
 Owns its rows: who was asked, each edition with its digest and what it changed, every answer with
-the broker's time, its code and its proof, and by which rule it closed. It needs the log, so an
+the broker's time, its code and its proof, the questions that were asked back with what became of
+them, and by which rule it closed. It needs the log, so an
 operator's rights. It shows what the log says; `mesh audit verify` checks that.
 """
 
@@ -20,7 +21,21 @@ from mesh.cli.text.tables import plain_table
 from mesh.codec import exact_json
 from mesh.codec.times import rfc3339
 from mesh.core.effects import effects
-from mesh.core.events import AnswerSigned, ApprovalClosed2, ApprovalRequested, Decision, Event, PayloadEdited
+from mesh.core.events import (
+    AnswerSigned,
+    ApprovalClosed2,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    Decision,
+    Event,
+    IncidentRaised,
+    NoteAdded,
+    PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
+)
+from mesh.core.json_values import text_of
+from mesh.core.open_approvals import Note, note_of
 from mesh.core.receipts import SendReceipt
 from mesh.core.signing import Proof
 from mesh.inspection.read_model import queries
@@ -33,7 +48,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What one decision says of the approval.
 
     `at_ms`: the broker's time of the answer, or when it was decided. `code`: of the receipt.
-    `proof` None: nobody has signed it; `refused_proof`: a signature that did not hold.
+    `proof` None: nobody has signed it; `refused_proof`: a signature that did not hold. `note`: a
+    comment, a question, or the answer to one. `unanswered`: the questions that had no answer when
+    it closed.
     """
 
     at_ms: int
@@ -42,6 +59,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     proof: Proof | None = None
     refused_proof: bool = False
+    note: Note | None = None
+    unanswered: tuple[int, ...] = ()
     edition: int = 0
     digest: str = ""
     diff: tuple[str, ...] = ()
@@ -51,6 +70,7 @@ def audit_of(decisions: Sequence[Decision], approval_id: str) -> list[Row]:
     """The rows of an approval, out of its workflow's decisions."""
     found: list[Row] = []
     payload: Any = None
+    open_questions: dict[int, None] = {}
     for decision in decisions:
         events = [event for event in decision.events if getattr(event, "approval_id", "") == approval_id]
         if not events:
@@ -62,8 +82,19 @@ def audit_of(decisions: Sequence[Decision], approval_id: str) -> list[Row]:
                 diff = () if edition == 1 else tuple(_diff(payload, event.payload))
                 row = msgspec.structs.replace(row, edition=edition, digest=event.digest, diff=diff)
                 payload = event.payload
+            if isinstance(event, QuestionAsked):
+                open_questions[event.question] = None
+            elif isinstance(event, QuestionAnswered):
+                open_questions.pop(event.question, None)
+            elif isinstance(event, _ENDS) and open_questions:
+                row = msgspec.structs.replace(row, unanswered=tuple(open_questions))
+                open_questions = {}
         found.append(row)
     return found
+
+
+_ENDS: Final = (ApprovalClosed2, ApprovalWithdrawn, IncidentRaised)
+_NOTES: Final = (NoteAdded, QuestionAsked, QuestionAnswered)
 
 
 def _row(decision: Decision, events: Sequence[Event]) -> Row:
@@ -80,6 +111,7 @@ def _row(decision: Decision, events: Sequence[Event]) -> Row:
         by=receipt.by if receipt is not None and is_answer else "",
         proof=None if signed is None else signed.proof,
         refused_proof=signed is not None and signed.proof is None,
+        note=next((note_of(one) for one in events if isinstance(one, _NOTES)), None),
     )
 
 
@@ -113,6 +145,10 @@ def _table(rows: Sequence[Row]) -> Table:
         what = Text("\n".join(map(printable, row.what)))
         if row.edition:
             what.append(f"\nedition {row.edition}, {row.digest}", style="dim")
+        if row.note is not None and row.note.proposal is not msgspec.UNSET:
+            what.append(f"\nproposes {printable(text_of(row.note.proposal))}", style="dim")
+        for number in row.unanswered:
+            what.append(f"\nquestion {number} has no answer", style="dim")
         for line in row.diff:
             what.append(f"\n{printable(line)}", style="green" if line.startswith("+") else "red")
         table.add_row(rfc3339(row.at_ms), what, row.code, printable(_proof(row)))
@@ -135,7 +171,17 @@ def _document(row: Row) -> dict[str, Any]:
         "code": row.code or None,
         "proof": row.proof,
         "proven": row.proof is not None,
+        "note": None if row.note is None else _note(row.note),
+        "unanswered": list(row.unanswered),
         "edition": row.edition or None,
         "digest": row.digest or None,
         "diff": list(row.diff),
     }
+
+
+def _note(note: Note) -> dict[str, Any]:
+    """`question`: the number of the question that it is, or answers."""
+    about: dict[str, Any] = {"kind": note.kind, "number": note.number, "text": note.text}
+    if note.kind != "comment":
+        about |= {"question": note.question, "to": note.to or None, "agent": note.agent or None, "failed": note.failed}
+    return about if note.proposal is msgspec.UNSET else about | {"proposal": note.proposal}
