@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, route
-from timed_ledger import Right, Timed
+from timed_ledger import QUESTION_MS, Right, Timed
 
 from mesh.core import decide as core_decide
 from mesh.core import receipts
@@ -22,7 +22,8 @@ from mesh.core.decide.settle import approval as settle_approval
 from mesh.core.decide.settle import orders as settle_orders
 from mesh.core.decide.settle import voting as settle_voting
 from mesh.core.decide.settle import words as settle_words
-from mesh.core.events import ApprovalClaimed
+from mesh.core.decide.settle.questions import why_not_answered, why_not_asked
+from mesh.core.events import ApprovalClaimed, QuestionAsked
 from mesh.core.evolve import voting as evolve_voting
 from mesh.core.inputs import AnswerGiven2, ApprovalOrder, CommandGiven, TimerDue
 from mesh.core.json_values import digest
@@ -41,6 +42,7 @@ TERMS: tuple[dict[str, Any], ...] = (
     {"escalate": [{"after": "15ms", "to": "b", "quorum": 1}], "extend": {"by": "40ms", "times": 2}},
     {"quorum": 1, "claim": "exclusive", "lease": "20ms"},
     {"extend": {"by": "40ms", "times": 1}},
+    {"ask_back": {"to": {"role": "b"}, "limit": 2, "extends": f"{QUESTION_MS}ms"}},
 )
 LANES = ("answers/0", "answers/1", "commands/0", "commands/1")
 Given = AnswerGiven2 | CommandGiven
@@ -62,6 +64,7 @@ class World:
         self.p = Partition(
             route({"review": {"approval": ask}}), directory=replace(PEOPLE, roles=VERSIONS[0], knows_all_roles=False)
         )
+        self.asks_back = "ask_back" in terms
         self.people = PEOPLES[0]
         self.p.start()
         step = self.p.step("review")
@@ -75,6 +78,7 @@ class World:
             excluded=EXCLUDED,
             times=terms.get("extend", {}).get("times", 0),
             seats=terms["quorum"],
+            questions=terms.get("ask_back", {}).get("limit", 0),
         )
         self.approval_id = step.task_id
         self.lanes: dict[str, deque[tuple[Given, People]]] = {lane: deque() for lane in LANES}
@@ -110,13 +114,19 @@ class World:
         self.lanes[lane].append((self.order(place) if topic == "commands" else self.answer(place), self.people))
 
     def answer(self, place: dict[str, Any]) -> AnswerGiven2:
-        kinds = ["approve", "reject", "withdraw", "claim", "release", "extend"]
+        kinds = ["approve", "reject", "withdraw", "claim", "release", "extend", "ask", "inform"]
+        weights = [5, 0, 1, 1, 1, 1, 4, 8] if self.asks_back else [9, 0, 2, 2, 1, 2, 0, 0]
+        decision = self.rng.choices(kinds, weights)[0]
+        said: dict[str, Any] = {"text": "why?"} if decision in ("ask", "inform") else {}
+        if decision == "inform":
+            said["question"] = self.rng.choice([1, 1, 2])
         return AnswerGiven2(
             approval_id=self.approval_id,
             answer_id=f"{place['source_topic']}/{place['source_partition']}/{place['source_offset']}",
-            decision=self.rng.choices(kinds, [9, 0, 2, 2, 1, 2])[0],  # type: ignore[arg-type]
+            decision=decision,  # type: ignore[arg-type]
             by=self.name(),
             digest=digest(1),
+            **said,
             **place,
         )
 
@@ -187,6 +197,7 @@ def test_no_promise_is_broken() -> None:
     assert {end.verdict for end in ends} == {"approved", "rejected"}
     met = set().union(*(end.counts for end in ends))
     wanted = {"AnswerHeld", "DeadlineMoved", "ApprovalEscalated", "ApprovalReassigned", "ApprovalClaimed"}
+    wanted |= {"QuestionAsked", "QuestionAnswered"}
     assert wanted <= met
 
 
@@ -305,6 +316,45 @@ def _place_of_the_cause(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(receipts, "_source", lambda decision, event=None: honest(decision))
 
 
+def _question_waits(patch: pytest.MonkeyPatch) -> None:
+    """A question leaves the deadline where it is."""
+    honest = evolve_voting._judged
+
+    def evolve(step: Any, asking: Any, event: Any) -> Any:
+        after = honest(step, asking, event)
+        return replace(after, due_at_ms=step.due_at_ms) if isinstance(event, QuestionAsked) else after
+
+    patch.setattr(evolve_voting, "_judged", evolve)
+
+
+def _question_answered_twice(patch: pytest.MonkeyPatch) -> None:
+    """A question stays open when it is answered."""
+    honest = evolve_voting._answered
+
+    def answered(asking: Any, event: Any) -> Any:
+        return replace(honest(asking, event), questions=asking.questions)
+
+    patch.setattr(evolve_voting, "_answered", answered)
+
+
+def _anybody_informs(patch: pytest.MonkeyPatch) -> None:
+    """Who was not asked may answer, too."""
+    patch.setattr(
+        settle_words, "why_not_answered", lambda word, asking, body: _unless_open(why_not_answered(word, asking, body))
+    )
+
+
+def _unless_open(why: Any) -> Any:
+    return None if why is None or why.code == "role" else why
+
+
+def _asks_more(patch: pytest.MonkeyPatch) -> None:
+    """People may ask as often as they like."""
+    patch.setattr(
+        settle_words, "why_not_asked", lambda draft, word, asking: why_not_asked(draft, word, replace(asking, asked=0))
+    )
+
+
 FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _stage_late,
     _rule_now,
@@ -322,6 +372,10 @@ FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _extend_more,
     _two_receipts,
     _place_of_the_cause,
+    _question_waits,
+    _question_answered_twice,
+    _anybody_informs,
+    _asks_more,
 )
 
 

@@ -20,11 +20,16 @@ from mesh.core.events import (
     ApprovalReleased,
     DeadlineMoved,
     Event,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.receipts import SendReceipt
+
+QUESTION_MS = 20
+"""How far a question moves the deadline."""
 
 
 class Right(NamedTuple):
@@ -44,11 +49,20 @@ class Heard(NamedTuple):
 class Timed:
     """Hears what is sent, and what is decided on it.
 
-    `stages`: as they are due. `is_exclusive`: what a claim means.
+    `stages`: as they are due. `is_exclusive`: what a claim means. `questions`: how many may be
+    asked back, of people with the role b.
     """
 
     def __init__(
-        self, stages: tuple[Right, ...], due_ms: int, *, is_exclusive: bool, excluded: str, times: int, seats: int
+        self,
+        stages: tuple[Right, ...],
+        due_ms: int,
+        *,
+        is_exclusive: bool,
+        excluded: str,
+        times: int,
+        seats: int,
+        questions: int,
     ) -> None:
         self.faults: list[str] = []
         self.verdict = ""
@@ -68,6 +82,9 @@ class Timed:
         self._receipts: dict[tuple[str, int, int], int] = {}
         self._votes: dict[str, Heard] = {}
         self._claim: tuple[str, int] | None = None
+        self._questions = questions
+        self._asked: set[int] = set()
+        self._answered: set[int] = set()
 
     # What it is told ------------------------------------------------------------------------------
 
@@ -104,13 +121,8 @@ class Timed:
                 self._newest(heard)
                 self._votes[heard.given.by] = heard
                 self._end_claim(heard.given.by)
-            case VoteTakenBack(why="void"):
-                self._votes.pop(event.by, None)
-                self._words[event.by] = event.at_ms
-            case VoteTakenBack() if heard is not None:
-                self._in_time(heard)
-                self._newest(heard)
-                self._votes.pop(heard.given.by, None)
+            case VoteTakenBack():
+                self._take_back(event, heard)
             case ApprovalClaimed() if heard is not None:
                 self._in_time(heard)
                 self._entitled(heard)
@@ -118,7 +130,9 @@ class Timed:
             case ApprovalReleased() if heard is not None:
                 self._end_claim(heard.given.by)
             case DeadlineMoved():
-                self._move(event)
+                self._extend(event)
+            case QuestionAsked() | QuestionAnswered() if heard is not None:
+                self._question(event, heard)
             case ApprovalEscalated():
                 if event.change.from_ms != self._stages[event.stage - 1].from_ms:
                     self._fault("a stage comes about at another time than the question said")
@@ -140,13 +154,49 @@ class Timed:
             case _:
                 pass
 
-    def _move(self, event: DeadlineMoved) -> None:
-        if event.at_ms > self.due_ms:
-            self._fault("a deadline is moved that had passed")
+    def _take_back(self, event: VoteTakenBack, heard: Heard | None) -> None:
+        if event.why == "void":
+            self._words[event.by] = event.at_ms
+        elif heard is not None:
+            self._in_time(heard)
+            self._newest(heard)
+        self._votes.pop(event.by, None)
+
+    def _question(self, event: QuestionAsked | QuestionAnswered, heard: Heard) -> None:
+        self._in_time(heard)
+        if isinstance(event, QuestionAnswered):
+            self._inform(event, heard)
+        else:
+            self._entitled(heard)
+            self._ask(event)
+
+    def _ask(self, event: QuestionAsked) -> None:
+        if event.before_ms != self.due_ms or event.deadline_at_ms != self.due_ms + QUESTION_MS:
+            self._fault(
+                f"question {event.question} moves the deadline from {event.before_ms} to {event.deadline_at_ms}"
+            )
+        self._asked.add(event.question)
+        if self._asked != set(range(1, len(self._asked) + 1)) or len(self._asked) > self._questions:
+            self._fault(f"question {event.question} is asked, of {self._questions}")
+        self._move(event.at_ms, self.due_ms + QUESTION_MS)
+
+    def _inform(self, event: QuestionAnswered, heard: Heard) -> None:
+        if event.question not in self._asked - self._answered:
+            self._fault(f"question {event.question} is answered, and is not open")
+        if "b" not in heard.roles:
+            self._fault(f"{heard.given.by} answers question {event.question}, and was not asked")
+        self._answered.add(event.question)
+
+    def _extend(self, event: DeadlineMoved) -> None:
         self._times -= bool(event.answer_id)
         if self._times < 0:
             self._fault("people have moved the deadline more often than they may")
-        self.due_ms = event.deadline_at_ms
+        self._move(event.at_ms, event.deadline_at_ms)
+
+    def _move(self, at_ms: int, deadline_at_ms: int) -> None:
+        if at_ms > self.due_ms:
+            self._fault("a deadline is moved that had passed")
+        self.due_ms = deadline_at_ms
         for heard in self._late:
             if heard.given.source_at_ms <= self.due_ms:
                 self._fault(f"{heard.given.answer_id} was refused as late, and the deadline was moved in time")
@@ -180,7 +230,13 @@ class Timed:
     def _refused(self, event: AnswerRefused, heard: Heard) -> None:
         given = heard.given
         match event.code:
-            case "role" if self._may(heard):
+            case "question" if given.decision == "inform" and given.question in self._asked - self._answered:
+                self._fault(f"{given.answer_id} answers an open question, and is refused")
+            case "role" if given.decision == "inform" and "b" in heard.roles:
+                self._fault(f"{given.by} was asked, and is refused")
+            case "limit" if given.decision == "ask" and len(self._asked) < self._questions:
+                self._fault(f"{given.answer_id} asks one of the questions that may be asked, and is refused")
+            case "role" if given.decision != "inform" and self._may(heard):
                 self._fault(f"{given.answer_id} of {given.by} has the right, and is refused")
             case "late" if self._held[given.by] < MOST_HELD_OF_ONE:
                 self._late.append(heard)
