@@ -4,19 +4,21 @@
 be noticed.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, route
 from run_ledger import check_liveness
 
 from mesh.core import evolve, ids
-from mesh.core.decide.begin import approval as begin_approval
 from mesh.core.decide.begin import call as begin_call
 from mesh.core.decide.begin import undo as begin_undo
+from mesh.core.decide.begin.end import end
 from mesh.core.decide.settle import approval as settle_approval
 from mesh.core.decide.settle import task as settle_task
 from mesh.core.decide.settle import tools as settle_tools
@@ -24,7 +26,7 @@ from mesh.core.events import ApprovalWanted
 from mesh.core.evolve import limits as evolve_limits
 from mesh.core.evolve import steps as evolve_steps
 from mesh.core.state import FINISHED
-from mesh.core.tool_approvals import ToolState
+from mesh.core.tool_approvals import ToolState, with_verdict
 from mesh.testing.promises.tools import ToolApprovals
 
 SEEDS = 120
@@ -154,12 +156,11 @@ def _items_open(patch: pytest.MonkeyPatch) -> None:
 
 def _same_id(patch: pytest.MonkeyPatch) -> None:
     """A second question has the id of the first."""
-    patch.setattr(begin_approval.ids, "is_tool", lambda place: False if _is_asking() else ".tool-" in place)
+    patch.setattr(ids, "is_tool", lambda place: False if _is_asking() else ".tool-" in place)
 
 
 def _is_asking() -> bool:
-    import sys  # noqa: PLC0415 - the fault is in one caller of a function that many use
-
+    # the fault is in one caller of a function that many use
     return sys._getframe(2).f_code.co_name == "_question"
 
 
@@ -200,7 +201,7 @@ def _newest_alone(patch: pytest.MonkeyPatch) -> None:
 
 def _edited_digest(patch: pytest.MonkeyPatch) -> None:
     """A verdict is for the payload as it was edited."""
-    honest = evolve.with_verdict
+    honest = with_verdict
 
     def kept(tools: ToolState, verdict: Any) -> ToolState:
         return honest(tools, replace(verdict, digest="sha256:1") if verdict.payload == 3 else verdict)
@@ -210,15 +211,8 @@ def _edited_digest(patch: pytest.MonkeyPatch) -> None:
 
 def _edit_lost(patch: pytest.MonkeyPatch) -> None:
     """An edit does not reach the agent."""
-    honest = evolve.with_verdict
-    unset = ToolState  # any value that no payload is
-    patch.setattr(evolve, "with_verdict", lambda tools, verdict: honest(tools, _unedited(verdict, unset)))
-
-
-def _unedited(verdict: Any, _: Any) -> Any:
-    import msgspec  # noqa: PLC0415 - this one fault's
-
-    return replace(verdict, payload=msgspec.UNSET)
+    honest = with_verdict
+    patch.setattr(evolve, "with_verdict", lambda tools, verdict: honest(tools, replace(verdict, payload=UNSET)))
 
 
 def _ends_it(patch: pytest.MonkeyPatch) -> None:
@@ -226,7 +220,7 @@ def _ends_it(patch: pytest.MonkeyPatch) -> None:
 
     def ended(draft: Any, closed: Any) -> None:
         if closed.verdict == "rejected":
-            settle_approval.end(draft, "rejected", "no")
+            end(draft, "rejected", "no")
         else:
             settle_tools._go_on(draft, ids.asker_of(closed.step), "approved")
 
@@ -237,8 +231,8 @@ def _goes_on_at_once(patch: pytest.MonkeyPatch) -> None:
     """The task goes out again while people think."""
     honest = settle_tools.want
 
-    def impatient(draft: Any, place: str, given: Any, wanted: Any) -> None:
-        honest(draft, place, given, wanted)
+    def impatient(draft: Any, place: str, given: Any, wanted: Any, terms: Any) -> None:
+        honest(draft, place, given, wanted, terms)
         settle_tools._go_on(draft, place, "at once")
 
     patch.setattr(settle_task, "want", impatient)

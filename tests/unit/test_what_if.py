@@ -33,6 +33,7 @@ TAKEN: dict[str, Any] = {
     "post": agent(needs="review"),
     "sorry": agent(needs="review", **{"if": "steps.review.verdict == 'rejected'"}),
 }
+ASKING: dict[str, Any] = {"buy": agent("buyer", approve={"role": "manager"})}
 VOTED: dict[str, Any] = {"review": approval(role="manager", quorum=2)}
 MANAGERS = replace(PEOPLE, roles={name: frozenset({"manager"}) for name in ("ana", "ben", "cy")})
 
@@ -189,6 +190,25 @@ def voted() -> Partition:
     return made
 
 
+def asked_in_the_middle() -> Partition:
+    """An agent asks for two calls: one is edited, and the other can be asked of nobody at first."""
+    made = Partition(route(ASKING), directory=MANAGERS)
+    made.start(data={"by": "ana"})
+    after(made, 10).want("buy", payload={"n": 1})
+    after(made, 10).vote("ana", step="buy.tool-pay", payload={"n": 2})
+    after(made, 10).want("buy", "ship")
+    after(made, 10).vote("ben", "reject", step="buy.tool-ship")
+    after(made, 10).succeed("buy")
+    return made
+
+
+def asked_of_nobody() -> Partition:
+    made = Partition(route(ASKING), directory=replace(MANAGERS, roles={}))
+    made.start(data={"by": "ana"})
+    after(made, 10).want("buy", payload={"n": 1})
+    return made
+
+
 def voted_and_thought_again() -> Partition:
     made = Partition(route(VOTED), directory=MANAGERS)
     made.start()
@@ -240,6 +260,7 @@ def sent_nowhere() -> Partition:
         blocked,
         voted,
         voted_and_thought_again,
+        asked_in_the_middle,
         sent_nowhere,
     ],
 )
@@ -272,6 +293,14 @@ def test_another_quorum_decides_on_the_recorded_votes() -> None:
     assert first_version.before == "completed"
     recorded_first = rehearse(recorded(approved_plainly()), changed({"review": approval()}, review=approval(quorum=1)))
     assert (recorded_first.before, recorded_first.after) == ("completed", "completed")
+
+
+def test_an_agent_that_asked_of_nobody_asks_again_by_the_other_rules() -> None:
+    # nobody knows who else could have answered, so here it is asked
+    made = asked_of_nobody()
+    assert rehearse(recorded(made), next(iter(made.routes.values()))).verdict == "differs"
+    other = rehearse(recorded(asked_in_the_middle()), route({"buy": agent("buyer", approve={"role": "lead"})}))
+    assert other.verdict == "differs"
 
 
 def approved_plainly() -> Partition:

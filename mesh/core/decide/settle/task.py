@@ -12,7 +12,7 @@ from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.attempt import fail
 from mesh.core.decide.settle.questions import answered
-from mesh.core.decide.settle.tools import REFUSED, want, why_refused
+from mesh.core.decide.settle.tools import REFUSED, terms_for, want
 from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
@@ -135,12 +135,12 @@ def _hand_over(draft: Draft, waits: _Waits, given: ResultReceived, handover: Han
 
 
 def _want(draft: Draft, waits: _Waits, given: ResultReceived, wanted: Wanted) -> None:
-    refusal = why_refused(draft, waits.name, waits.step, wanted)
-    if not refusal:
-        want(draft, waits.name, given, wanted)
-        return
-    # not retryable: the same agent would ask for the same
-    _fail(draft, waits, given, TaskError(kind=REFUSED, message=refusal, retryable=False))
+    terms = terms_for(draft, waits.name, waits.step, wanted)
+    if isinstance(terms, str):
+        # not retryable: the same agent would ask for the same
+        _fail(draft, waits, given, TaskError(kind=REFUSED, message=terms, retryable=False))
+    else:
+        want(draft, waits.name, given, wanted, terms)
 
 
 def _succeed(draft: Draft, waits: _Waits, given: ResultReceived) -> None:

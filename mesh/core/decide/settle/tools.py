@@ -26,11 +26,15 @@ REFUSED: Final = "approval_refused"
 """The kind of the failure of an attempt that wants what it can't have."""
 
 
-def why_refused(draft: Draft, place: str, step: StepState, wanted: Wanted) -> str:
-    """Why this approval can't be asked for; empty if it can."""
-    terms, tools = agent_work(draft, place).approve, step.tools or ToolState()
+def terms_for(draft: Draft, place: str, step: StepState, wanted: Wanted) -> ToolTerms | str:
+    """The terms on which this is asked; or why it can't be."""
+    terms = agent_work(draft, place).approve
     if terms is None:
         return "the route lets the agent of this step ask for no approval: write `approve: {role: ...}` there"
+    return _why_refused(terms, step.tools or ToolState(), wanted) or terms
+
+
+def _why_refused(terms: ToolTerms, tools: ToolState, wanted: Wanted) -> str:
     if not is_tool_name(wanted.name):
         return f"{wanted.name[:60]!r} is no name of an approval: {NAME_RULE}"
     if not wanted.question.strip() or len(wanted.question) > LONGEST_QUESTION:
@@ -42,11 +46,8 @@ def why_refused(draft: Draft, place: str, step: StepState, wanted: Wanted) -> st
     return ""
 
 
-def want(draft: Draft, place: str, given: ResultReceived, wanted: Wanted) -> None:
-    """End the attempt, and ask. An agent that wants what it may not has failed before this."""
-    terms = agent_work(draft, place).approve
-    if terms is None:
-        raise AssertionError(f"the agent of {place} can't ask for an approval")
+def want(draft: Draft, place: str, given: ResultReceived, wanted: Wanted, terms: ToolTerms) -> None:
+    """End the attempt, and ask."""
     draft.add(
         ApprovalWanted(
             step=place,
