@@ -1,16 +1,25 @@
 """Agents that ask for an approval in the middle of their work: handler, record and fake."""
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
-from agent_mesh import AgentMesh
+from agent_mesh import TOPICS, AgentMesh
 from pydantic import BaseModel
 
 from mesh import ApprovalNeeded, Context, NonRetryable, Verdict, agent
+from mesh.codec.tasks import decode_result, decode_task, encode_task
+from mesh.core.effects import SendTask
 from mesh.core.json_values import digest
 from mesh.core.tool_approvals import ToolVerdict, Wanted
+from mesh.errors import MalformedRecord
+from mesh.ports import Record
 from mesh.testing.context import FakeContext
+
+SCHEMAS = Path(__file__).parents[2] / "topics" / "schemas"
 
 
 class Order(BaseModel):
@@ -179,3 +188,50 @@ async def test_a_test_sees_the_question() -> None:
 async def test_a_handler_that_is_called_without_a_mesh_says_that_nobody_can_be_asked() -> None:
     with pytest.raises(NonRetryable, match="FakeContext"):
         await buyer(Order(eur=5))
+
+
+# The records --------------------------------------------------------------------------------------
+
+RESULT = {"task_id": "r:k/00000000/buy", "attempt": 1, "workflow_id": "r:k", "status": "approval_wanted"}
+WANTED = {"name": "pay", "question": "Pay?", "payload": {"eur": 5}}
+
+
+def record(value: dict[str, Any]) -> Record:
+    return Record("mesh.results", 0, 7, 0, b"r:k", json.dumps(value).encode(), ())
+
+
+def fits(schema: str, value: Any) -> bool:
+    return bool(jsonschema.Draft202012Validator(json.loads((SCHEMAS / schema).read_text())).is_valid(value))
+
+
+def test_a_question_that_another_client_sends_is_read_and_fits_the_schema() -> None:
+    assert fits("result.json", {**RESULT, "approval": WANTED})
+    assert decode_result(record({**RESULT, "approval": WANTED})).approval == Wanted(**WANTED)
+    assert decode_result(record({**RESULT, "approval": {"name": "pay", "question": "?"}})).approval is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [RESULT, {**RESULT, "status": "succeeded", "approval": WANTED}, {**RESULT, "approval": {"name": "pay"}}],
+)
+def test_a_result_that_is_half_a_question_is_none(value: dict[str, Any]) -> None:
+    with pytest.raises(MalformedRecord, match="is not a result"):
+        decode_result(record(value))
+
+
+def test_a_number_that_would_change_is_refused_in_a_payload_too() -> None:
+    large = b'{"task_id":"r:k/0/b","attempt":1,"workflow_id":"r:k","status":"approval_wanted","approval":'
+    value = large + b'{"name":"pay","question":"?","payload":123456789012345678901234567890}}'
+    with pytest.raises(MalformedRecord):
+        decode_result(Record("mesh.results", 0, 7, 0, b"r:k", value, ()))
+
+
+@pytest.mark.parametrize("verdict", [decided(1), decided(1, payload=None), decided(1, expired=True, by="")])
+def test_a_task_with_verdicts_fits_its_schema_and_is_read_back(verdict: ToolVerdict) -> None:
+    about = {"workflow_id": "r:k", "run_id": "00000000", "route": "r", "step": "buy", "agent": "buyer"}
+    sent = {"task_id": "r:k/00000000/buy", "attempt": 2, "input": 1, "at_ms": 1, "due_at_ms": 2, "traceparent": "t"}
+    made = encode_task(SendTask(**about, **sent, approvals=(verdict,)), topics=TOPICS, reply_partition=0)
+    assert fits("task.json", json.loads(made.value or b""))
+    task = decode_task(Record(made.topic, 0, 7, 0, made.key, made.value, made.headers))
+    assert task.approvals == (verdict,)
+    assert "approval_wanted" in task.accepts
