@@ -32,6 +32,13 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+def _old(task: bytes | None) -> bytes:
+    """The task as a router of an earlier version sends it."""
+    value = json.loads(task or b"")
+    del value["accepts"]
+    return json.dumps(value).encode()
+
+
 class AgentMesh:
     """`partitions`: of the agent's topic, created by the runtime."""
 
@@ -81,10 +88,9 @@ class AgentMesh:
                 approvals=approvals,
             )
             out = encode_task(effect, topics=TOPICS, reply_partition=0)
-            task = json.loads(out.value or b"")
-            if is_old:
-                del task["accepts"]
-            records.append(OutRecord(out.topic, out.key, json.dumps(task).encode(), out.headers, partition))
+            records.append(
+                OutRecord(out.topic, out.key, _old(out.value) if is_old else out.value, out.headers, partition)
+            )
         assert not await self._sender.send(records)
 
     async def send_raw(self, agent: str, value: bytes | None) -> None:

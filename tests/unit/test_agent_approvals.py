@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ async def test_however_the_handler_is_written_the_question_comes_out(mesh: Agent
 
 @agent("wrong")
 async def wrong(value: dict[str, Any], ctx: Context) -> str:
-    payload = object() if value["name"] == "odd" else value.get("payload")
+    payload = {"odd": object(), "nan": nan}.get(value["name"]) or value.get("payload", "") * value.get("times", 1)
     await ctx.approve(value["name"], ask="Pay?", payload=payload)
     return "yes"
 
@@ -151,12 +152,12 @@ async def raises(value: Any) -> str:
 
 async def test_a_name_or_a_payload_that_no_question_can_have_fails_for_good(mesh: AgentMesh) -> None:
     async with mesh.running(wrong), mesh.running(raises):
-        await mesh.send("wrong", {"name": "Not a name"}, {"name": "odd"})
-        results = await mesh.wait_results(2)
+        await mesh.send("wrong", {"name": "Not a name"}, {"name": "odd"}, {"name": "nan"})
+        results = await mesh.wait_results(3)
         await mesh.send("raises", 1)
-        *_, last = await mesh.wait_results(3)
+        *_, last = await mesh.wait_results(4)
     errors = [result.error for result in results if result.error is not None]
-    assert [(error.kind, error.retryable) for error in errors] == [("approval_invalid", False)] * 2
+    assert [(error.kind, error.retryable) for error in errors] == [("approval_invalid", False)] * 3
     assert last.error is not None
     assert last.error.kind == "ApprovalNeeded"
 
@@ -164,7 +165,7 @@ async def test_a_name_or_a_payload_that_no_question_can_have_fails_for_good(mesh
 async def test_a_question_that_is_larger_than_a_record_fails() -> None:
     mesh = AgentMesh(max_record_bytes=50_000)
     async with mesh.running(wrong):
-        await mesh.send("wrong", {"name": "pay", "payload": "x" * 49_900})
+        await mesh.send("wrong", {"name": "pay", "payload": "x" * 30_000, "times": 2})
         result = await mesh.wait_result()
     assert result.error is not None
     assert result.error.kind == "output_too_large"

@@ -71,7 +71,7 @@ class AgentCall:
             if not wanted:
                 raise
         # whatever the handler made of it: it asked, and so must not be taken to be done
-        return wanted[0] if wanted else answer
+        return _asked(wanted[0]) if wanted else answer
 
     async def _answer(
         self,
@@ -174,6 +174,16 @@ class AgentCall:
             case _:
                 trouble = f"{type(error).__name__}: {error}"
         return _cut(f"the {what} does not fit agent {self._agent.name!r}: {trouble}", MAX_MESSAGE_CHARS)
+
+
+def _asked(wanted: Wanted) -> Wanted | TaskError:
+    """The question, unless its payload would be another value for who reads it."""
+    try:
+        exact_json.check_value(wanted.payload)
+    except exact_json.JsonRefused as error:
+        message = _cut(f"the payload of {wanted.name} can't be sent: {error}", MAX_MESSAGE_CHARS)
+        return TaskError(kind="approval_invalid", message=message, retryable=False)
+    return wanted
 
 
 def _fields(error: ValidationError) -> str:
