@@ -194,7 +194,7 @@ async def test_a_handler_that_is_called_without_a_mesh_says_that_nobody_can_be_a
 # The records --------------------------------------------------------------------------------------
 
 RESULT = {"task_id": "r:k/00000000/buy", "attempt": 1, "workflow_id": "r:k", "status": "approval_wanted"}
-WANTED = {"name": "pay", "question": "Pay?", "payload": {"eur": 5}}
+WANTED: dict[str, Any] = {"name": "pay", "question": "Pay?", "payload": {"eur": 5}}
 
 
 def record(value: dict[str, Any]) -> Record:
@@ -229,8 +229,15 @@ def test_a_number_that_would_change_is_refused_in_a_payload_too() -> None:
 
 @pytest.mark.parametrize("verdict", [decided(1), decided(1, payload=None), decided(1, expired=True, by="")])
 def test_a_task_with_verdicts_fits_its_schema_and_is_read_back(verdict: ToolVerdict) -> None:
-    about = {"workflow_id": "r:k", "run_id": "00000000", "route": "r", "step": "buy", "agent": "buyer"}
-    sent = {"task_id": "r:k/00000000/buy", "attempt": 2, "input": 1, "at_ms": 1, "due_at_ms": 2, "traceparent": "t"}
+    about: dict[str, Any] = {"workflow_id": "r:k", "run_id": "00000000", "route": "r", "step": "buy", "agent": "buyer"}
+    sent: dict[str, Any] = {
+        "task_id": "r:k/00000000/buy",
+        "attempt": 2,
+        "input": 1,
+        "at_ms": 1,
+        "due_at_ms": 2,
+        "traceparent": "t",
+    }
     made = encode_task(SendTask(**about, **sent, approvals=(verdict,)), topics=TOPICS, reply_partition=0)
     assert fits("task.json", json.loads(made.value or b""))
     task = decode_task(Record(made.topic, 0, 7, 0, made.key, made.value, made.headers))

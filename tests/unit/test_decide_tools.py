@@ -9,6 +9,7 @@ from voting_kit import CROWD, code
 
 from mesh.core.effects import AskApproval, SendTask
 from mesh.core.events import (
+    ApprovalClosed2,
     ApprovalRequested2,
     ApprovalWanted,
     ApprovalWithdrawn,
@@ -19,6 +20,7 @@ from mesh.core.events import (
     TaskFailed,
     WorkflowEnded,
 )
+from mesh.core.evolve import evolve
 from mesh.core.json_values import digest
 from mesh.core.open_approvals import ShowApproval
 from mesh.core.tool_approvals import LONGEST_QUESTION, MOST_ASKED, ToolVerdict
@@ -475,3 +477,13 @@ def test_the_agent_hears_of_no_other_tasks_verdicts() -> None:
     p = buyer()
     assert sent(p).approvals == ()
     assert only(p.want("buy"), ApprovalWanted).digest == digest(None)
+
+
+def test_a_verdict_that_no_agent_waits_for_fits_no_log() -> None:
+    p = buyer()
+    p.want("buy")
+    answer(p, "ana")
+    closed, workflow = only(p.decisions[-1].events, ApprovalClosed2), p.workflow()
+    without = replace(workflow, steps={**workflow.steps, "buy": replace(p.step("buy"), tools=None)})
+    with pytest.raises(ValueError, match="the agent of buy wants no approval"):
+        evolve(without, closed, workflow_id="r:k", at_ms=1)

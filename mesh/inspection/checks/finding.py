@@ -71,6 +71,6 @@ def written(route: Route, step: str) -> dict[str, Any]:
     return found
 
 
-def path_of(route: Route, step: str) -> DocumentPath:
+def path_of(route: Route, step: str) -> tuple[str, str, str]:
     """Where the terms of a step's approval are, or of those that its agent may ask for."""
     return ("steps", step, "approval" if "approval" in written(route, step) else "approve")

@@ -24,8 +24,7 @@ What each effective decision must keep
   (`mesh.testing.promises.built_in`)
 * a limit is never exceeded (`mesh.testing.promises.slots`)
 * every rule of its route holds (`mesh.testing.promises.rules`)
-* agents go on with the verdicts on what they wanted to do, and no others
-  (`mesh.testing.promises.tools`)
+* agents go on with the verdicts on their own questions (`mesh.testing.promises.tools`)
 * what takes more steps than an evaluation may take has no value (`mesh.testing.promises.costs`)
 * each attempt and each call counts once in a budget, and a caller counts for a call what the called
   workflow reported (`mesh.testing.promises.usage`)
