@@ -1,7 +1,8 @@
 """Writes the pages that can be derived from the code: `python docs/generate.py`.
 
-Owns `docs/settings.md`, which comes from `mesh.settings.Settings`, and the tables of
-`docs/route-reference.md`, which come from `mesh.routes.keys`. A test compares the committed pages
+Owns `docs/settings.md`, which comes from `mesh.settings.Settings`, `docs/metrics.md`, which comes
+from `mesh.metrics.names`, and the tables of `docs/route-reference.md`, which come from
+`mesh.routes.keys`. A test compares the committed pages
 with what this would write.
 """
 
@@ -16,6 +17,8 @@ import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mesh.metrics import names
+from mesh.metrics.meters import MOST_SERIES
 from mesh.routes.schema.tables import with_tables
 from mesh.settings import PREFIX, Settings
 
@@ -59,7 +62,7 @@ Ranges are written as in mathematics: `[1, 300]` includes both ends, `(0, 600]` 
 | --- | --- | --- |
 | `MESH_BY` | `mesh approve`, `reject` and the operators' commands | who you are, where `--by` is not given; else the login name |
 | `COLUMNS`, `NO_COLOR`, `FORCE_COLOR`, `EDITOR` | the command line | as everywhere |
-| `OTEL_...` | routers and agents | OpenTelemetry's own, where `MESH_TRACE_EXPORTER` is `otlp` |
+| `OTEL_...` | services | OpenTelemetry's own, where `MESH_TRACE_EXPORTER` or `MESH_METRICS` is `otlp` |
 
 The agents of the issue desk have variables of their own: [issue-triage.md](issue-triage.md#settings).
 """
@@ -142,11 +145,52 @@ def default(name: str, field: FieldInfo) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value}" if isinstance(value, int) else f"`{value}`"
 
 
+METRICS_HEAD: Final = """\
+# Metrics
+
+`MESH_METRICS=prometheus` has each service answer scrapes at `MESH_METRICS_ADDRESS`.
+`MESH_METRICS=otlp` has it send the same numbers to the collector at `MESH_OTLP_ENDPOINT` every 15
+seconds. `off`, the default, counts nothing. More: [operating](operating.md#metrics).
+
+The first name is Prometheus's; the second is OpenTelemetry's, as OTLP sends it. Of a histogram,
+Prometheus has `_bucket`, `_sum` and `_count`. What is counted begins at 0 when its process starts.
+Each process tells its own share, so sum over processes: each partition has one owner.
+
+This page is written by `python docs/generate.py` from `mesh/metrics/names.py`. Do not edit it.
+"""
+
+
+def metrics_page() -> str:
+    """The page: a table for each kind of process, then the attributes."""
+    parts = "".join(_metrics_of(part, metrics) for part, metrics in names.PARTS.items())
+    attributes = "".join(
+        f"| `{names.prometheus_label(name)}` | `{name}` | {meaning} |\n" for name, meaning in names.ATTRIBUTES.items()
+    )
+    return (
+        f"{METRICS_HEAD}{parts}\n## Attributes\n\nEach is a name of a short list, and never an id or a key. "
+        f"After {MOST_SERIES:,} series of a metric\nall more are counted under `{names.OTHER}`.\n\n"
+        f"| label | attribute | it is |\n| --- | --- | --- |\n{attributes}"
+    )
+
+
+def _metrics_of(part: str, metrics: tuple[names.Metric, ...]) -> str:
+    head = f"\n## Of {part}\n\n| metric | kind, unit | attributes | meaning |\n| --- | --- | --- | --- |\n"
+    return head + "".join(_metric_row(metric) for metric in metrics)
+
+
+def _metric_row(metric: names.Metric) -> str:
+    attributes = ", ".join(f"`{names.prometheus_label(name)}`" for name in metric.attributes)
+    unit = metric.unit.strip("{}")
+    kind = metric.kind if unit == "1" else f"{metric.kind}, {unit}"
+    return f"| `{metric.prometheus_name}`<br>`{metric.name}` | {kind} | {attributes} | {metric.meaning} |\n"
+
+
 def files() -> dict[Path, str]:
     """Every derived page and what it should hold."""
     reference = FOLDER / "route-reference.md"
     return {
         FOLDER / "settings.md": settings_page(),
+        FOLDER / "metrics.md": metrics_page(),
         reference: with_tables(reference.read_text(encoding="utf-8")),
     }
 

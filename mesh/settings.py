@@ -117,6 +117,7 @@ def _instance() -> str:
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)]
+MetricsExporter = Annotated[Literal["off", "otlp", "prometheus"], BeforeValidator(_lower)]
 TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
 SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
 SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
@@ -303,6 +304,14 @@ class Settings(BaseSettings):
     """Where traces go: nowhere, to standard error as JSON lines, or to an OTLP collector."""
     otlp_endpoint: str | None = None
     """Base address of an OTLP/HTTP collector; else OpenTelemetry's own variables hold."""
+    metrics: MetricsExporter = "off"
+    """Where metrics go: nowhere, to an OTLP collector, or to a Prometheus that reads them here."""
+    metrics_address: str = Field("127.0.0.1:9464", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}$")
+    """Host and port of the Prometheus endpoint. Port 0 takes a free one, which the log names.
+
+    Each process on a machine needs its own; `mesh dev` gives its processes this port and the next
+    ones. Only this machine can reach the default.
+    """
 
     @property
     def heartbeat_path(self) -> Path:

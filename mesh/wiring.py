@@ -24,7 +24,7 @@ from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.data_folders import claim_slot
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
-from mesh.observability import Tracer, configure_logging, setup_tracing
+from mesh.observed import Observed, observe
 from mesh.ports import Broker, CheckpointStore
 from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.client import Client
@@ -207,7 +207,7 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
 
     agents = load_agents(modules)
     names = "+".join(agent.name for agent in agents)
-    tracer = _observe(settings, names)
+    observed = observe(settings, names)
     broker = await open_broker(settings.broker, client_id=f"{names}-{settings.instance}", settings=settings)
     beating = asyncio.create_task(_beat_until_cancelled(settings))
     topics = Topics(settings.topic_prefix)
@@ -228,15 +228,15 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
                 drain_s=settings.drain_timeout_s,
                 session_timeout_s=settings.session_timeout_s,
             ),
-            tracer=tracer,
+            tracer=observed.tracer,
+            metering=observed.metering,
         )
     except BaseExceptionGroup as group:
         raise _one_error(group) from group
     finally:
         beating.cancel()
         await broker.close()
-        if tracer is not None:
-            tracer.shutdown()
+        await observed.close()
 
 
 async def run_router(settings: Settings) -> None:
@@ -248,7 +248,7 @@ async def run_router(settings: Settings) -> None:
 
     routes = [loaded.route for loaded in load_routes(own_routes(settings))]
     folder = claim_slot(settings, "checkpoints")
-    tracer = _observe(settings, "router")
+    observed = observe(settings, "router")
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
@@ -260,7 +260,9 @@ async def run_router(settings: Settings) -> None:
         # once the topic rules, not even an invalid file keeps a router from starting
         people = await people_now(broker, topics, SystemClock().now_ms())
         rule = rule_at_start(settings.approvers.absolute(), topics.people, people)
-        router = _router(settings, broker, routes, rule.roles, folder=folder, tracer=tracer, ready=ready)
+        router = _router(settings, broker, routes, rule.roles, folder=folder, observed=observed, ready=ready)
+        if observed.metering is not None:
+            observed.metering.sample(router.sample)
         _stop_on_signals(router.stop)
         await _run_with_card(settings, router, broker, routes, rule)
     except BaseExceptionGroup as group:
@@ -268,8 +270,7 @@ async def run_router(settings: Settings) -> None:
     finally:
         beating.cancel()
         await broker.close()
-        if tracer is not None:
-            tracer.shutdown()
+        await observed.close()
 
 
 def _router(
@@ -279,7 +280,7 @@ def _router(
     roles: Mapping[str, frozenset[str]],
     *,
     folder: Path,
-    tracer: Tracer | None,
+    observed: Observed,
     ready: asyncio.Event,
 ) -> "Router":
     """The router with its settings and this machine's clocks. `folder`: of its checkpoints."""
@@ -309,7 +310,8 @@ def _router(
         clock=SystemClock(),
         entropy=SystemEntropy(),
         open_checkpoint=open_checkpoint,
-        tracer=tracer,
+        tracer=observed.tracer,
+        meters=observed.meters,
         ready=ready,
         sight=sight,
     )
@@ -365,6 +367,7 @@ async def run_notifier(settings: Settings) -> None:
     """Run a notifier until SIGTERM or SIGINT."""
     from mesh.notifier.config import NotifierConfig  # noqa: PLC0415 - others do not need the notifier's parts
     from mesh.notifier.couriers import Couriers, MailServer, secret_key  # noqa: PLC0415 - as above
+    from mesh.notifier.metrics import counted_by  # noqa: PLC0415 - as above
     from mesh.notifier.notifier import Notifier  # noqa: PLC0415 - as above
 
     secrets = re.split(r"[\s,]+", read_secret(settings, "webhook_secrets") or "")
@@ -382,6 +385,7 @@ async def run_notifier(settings: Settings) -> None:
         ),
     )
     folder = claim_slot(settings, "notifier")
+    observed = observe(settings, "notifier")
     broker = await open_broker(settings.broker, client_id=f"notifier-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
@@ -397,7 +401,14 @@ async def run_notifier(settings: Settings) -> None:
             drain_s=settings.drain_timeout_s,
         )
         notifier = Notifier(
-            broker, topics=topics, config=config, clock=clock, folder=folder, courier=couriers, on_ready=ready.set
+            broker,
+            topics=topics,
+            config=config,
+            clock=clock,
+            folder=folder,
+            courier=couriers,
+            on_ready=ready.set,
+            on_told=counted_by(observed.meters),
         )
         _stop_on_signals(notifier.stop)
         await notifier.run()
@@ -407,6 +418,7 @@ async def run_notifier(settings: Settings) -> None:
         beating.cancel()
         await couriers.close()
         await broker.close()
+        await observed.close()
 
 
 def own_routes(settings: Settings) -> Sequence[Path]:
@@ -429,11 +441,6 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return [
         e for error in group.exceptions for e in (_flat(error) if isinstance(error, BaseExceptionGroup) else [error])
     ]
-
-
-def _observe(settings: Settings, service: str) -> Tracer | None:
-    configure_logging(level=settings.log_level, log_format=settings.log_format)
-    return setup_tracing(f"mesh-{service}", exporter=settings.trace_exporter, endpoint=settings.otlp_endpoint)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:

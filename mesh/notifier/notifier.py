@@ -55,13 +55,16 @@ _PORTION: Final = 1_000  # approvals that one turn looks at
 _LAND_S: Final = 5.0  # at a hand-over, for what is on its way
 _MANY: Final = 1_000
 
+Told = Callable[[Sequence[Notice]], None]
+
 _log = structlog.get_logger()
 
 
 class Notifier:
     """`folder`: for its files, which are caches.
 
-    `on_ready` is called once all that there is has been read.
+    `on_ready` is called once all that there is has been read, `on_told` with notices that have come
+    to their end.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class Notifier:
         folder: Path,
         courier: Courier,
         on_ready: Callable[[], None] = lambda: None,
+        on_told: Told = lambda _: None,
     ) -> None:
         self._broker = broker
         self._topics = topics
         self._config = config
         self._clock = clock
         self._on_ready = on_ready
+        self._on_told = on_told
         self._file = NoticeFile.open(folder / "notices.sqlite")
         self._topic = NoticeTopic(broker, topics, self._file, clock, lambda sent: gone_among(self._inbox.db, sent))
         self._inbox = Inbox(
@@ -404,6 +409,7 @@ class Notifier:
             portion = notices[start : start + _MANY]
             await self._topic.write(portion)
             self._file.settle(portion)
+            self._on_told(portion)
 
 
 def _warn_of_hours(directory: Directory) -> None:

@@ -42,12 +42,13 @@ KILL_AFTER_S: Final = 5.0  # seconds past the drain time
 
 
 class Child:
-    """One process and its restarts."""
+    """One process and its restarts. `number`: 0 is the router, and then each module."""
 
-    def __init__(self, name: str, arguments: Sequence[str], colour: str) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], number: int) -> None:
         self.name = name
         self.arguments = arguments
-        self.colour = colour
+        self.colour = COLOURS[number % len(COLOURS)]
+        self.number = number
         self.process: asyncio.subprocess.Process | None = None
         self.starts = 0
 
@@ -84,9 +85,9 @@ def dev(
         if not session.as_json:
             session.err.print(finding_line(finding), soft_wrap=True)
     options = ["--force"] if force else []
-    children = [Child("router", ["router", *options, *([] if session.as_json else ["--checked"])], COLOURS[0])]
+    children = [Child("router", ["router", *options, *([] if session.as_json else ["--checked"])], 0)]
     for number, module in enumerate(modules, 1):
-        children.append(Child(module.rpartition(".")[2], ["agent", module], COLOURS[number % len(COLOURS)]))
+        children.append(Child(module.rpartition(".")[2], ["agent", module], number))
     wanted = sorted({*cards, *agents_of_routes(routes or session.settings.routes)})
     session.run(_dev(session, children, environment, wanted))
 
@@ -162,7 +163,11 @@ class _Supervisor:
             "-m",
             "mesh.cli",
             *child.arguments,
-            env={**self._environment, "MESH_HEARTBEAT_FILE": str(heartbeat)},
+            env={
+                **self._environment,
+                "MESH_HEARTBEAT_FILE": str(heartbeat),
+                "MESH_METRICS_ADDRESS": address_after(self._session.settings.metrics_address, child.number),
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -221,6 +226,12 @@ class _Supervisor:
         except TimeoutError:
             self._say(child, f"did not stop within {patience_s:g} s, and is killed", "bold red")
             child.signal(signal.SIGKILL)
+
+
+def address_after(address: str, number: int) -> str:
+    """The address for one of several processes: one port each, from that of the setting on."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + number}" if int(port) else address
 
 
 def _said(code: int) -> str:

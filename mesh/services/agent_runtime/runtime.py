@@ -34,7 +34,8 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
@@ -50,6 +51,7 @@ from mesh.services.agent_runtime.call import AgentCall
 from mesh.services.agent_runtime.cards import CardKeeper
 from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.keepers import Keepers
+from mesh.services.agent_runtime.metrics import AgentMetrics
 from mesh.services.agent_runtime.outbox import Outbox
 from mesh.services.agent_runtime.pulse import Pulse, boot_s
 from mesh.services.agent_runtime.replies import Replies
@@ -59,6 +61,9 @@ from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.services.agent_runtime.withdrawals import Withdrawals
 from mesh.services.agent_runtime.work import Work
 from mesh.services.agent_runtime.workers import Workers
+
+if TYPE_CHECKING:
+    from mesh.metrics.metering import Metering
 
 _PAUSED_POLL_S: Final = 0.5  # between polls that only serve the membership
 _FLUSH_S: Final = 5.0  # at a stop, for results that are made and not yet sent
@@ -71,7 +76,7 @@ class AgentRuntime:
     """Runs one agent against a broker.
 
     `instance` names this process to operators. `ticks`: seconds, for how long a handler took (a
-    simulation brings its own). `solitude`: one for all agents of a process.
+    simulation brings its own). `solitude`, `metrics`: one for all agents of a process.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class AgentRuntime:
         tracer: Tracer | None = None,
         ticks: Callable[[], float] = time.perf_counter,
         solitude: Solitude | None = None,
+        metrics: AgentMetrics | None = None,
     ) -> None:
         self.agent: Final = agent
         self.counts: Final = Counts()
@@ -152,8 +158,10 @@ class AgentRuntime:
             solitude=solitude or Solitude(),
             withdrawals=self._withdrawals,
             log=self._log,
+            measure=None if metrics is None else partial(metrics.ended, agent.name),
             ticks=ticks,
         )
+        self._metrics = metrics
         self._card = CardKeeper(
             broker,
             agent,
@@ -193,6 +201,13 @@ class AgentRuntime:
                 for task in background:
                     task.cancel()
         self._log.info("agent_stopped", **msgspec.structs.asdict(self.counts))
+
+    def sample(self) -> None:
+        """Read into its metrics how things are now, if it has any."""
+        if self._metrics is not None:
+            self._metrics.sample(
+                self.agent.name, self.counts, running=self._workers.running, held=self._assignment.held
+            )
 
     def stop(self) -> None:
         """Take no more tasks, finish what is in hand within `drain_s`, and let `run` return."""
@@ -374,6 +389,7 @@ async def run_agents(
     instance: str,
     settings: AgentSettings | None = None,
     tracer: Tracer | None = None,
+    metering: "Metering | None" = None,
     handle_signals: bool = True,
 ) -> None:
     """Run several agents in this process until SIGTERM or SIGINT, then drain them.
@@ -392,6 +408,7 @@ async def run_agents(
         raise AgentError(trouble)
     # One for all: a task that kills the process takes the other agents' tasks with it.
     solitude = Solitude()
+    metrics = None if metering is None else AgentMetrics(metering.meters)
     runtimes = [
         AgentRuntime(
             broker,
@@ -402,9 +419,13 @@ async def run_agents(
             settings=settings,
             tracer=tracer,
             solitude=solitude,
+            metrics=metrics,
         )
         for agent in agents
     ]
+    if metering is not None:
+        for runtime in runtimes:
+            metering.sample(runtime.sample)
     with _signals(runtimes, handle=handle_signals):
         async with _group() as group:
             for runtime in runtimes:

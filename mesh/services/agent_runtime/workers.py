@@ -38,7 +38,8 @@ class Workers:
     Before a task begins: `is_in_doubt` and then `confirm`, whether its partition is ours; `name`,
     whether it may begin although processes have died with it (`name_now`: once it may; false if its
     partition is lost before). `near_line`: it has begun, and others wait for the begin line behind
-    it. `withdrawals`: what nobody wants any more.
+    it. `withdrawals`: what nobody wants any more. `measure`: gets each end of a handler, with how
+    long it took; None: nobody measures.
     """
 
     def __init__(
@@ -63,16 +64,18 @@ class Workers:
         solitude: Solitude,
         withdrawals: Withdrawals,
         log: Any,
+        measure: Callable[[float, Answer], None] | None = None,
         ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.waiting_bytes = 0
+        self._measure = measure
         self._ticks = ticks
         self._handlers = Handlers(
             call,
             can_cancel=can_cancel,
             is_traced=is_traced,
             clock=clock,
-            ended=self._ended,
+            ended=self._ended if measure is None else self._measured,
             log=log,
             ticks=ticks,
         )
@@ -326,6 +329,16 @@ class Workers:
             self._next_warning_s = self._ticks() + _WARN_EVERY_S
         # no result: the router has timed it out by itself
         self._settle((work,))
+
+    @property
+    def running(self) -> int:
+        """How many handlers run."""
+        return len(self._handlers.running)
+
+    def _measured(self, work: Work, answer: Answer, traceparent: str | None) -> None:
+        if self._measure is not None:
+            self._measure(self._ticks() - work.started_s, answer)
+        self._ended(work, answer, traceparent)
 
     def _ended(self, work: Work, answer: Answer, traceparent: str | None) -> None:
         if isinstance(answer, TaskError):

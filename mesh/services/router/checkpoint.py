@@ -129,12 +129,14 @@ class Checkpoints:
     """The checkpoints of a router's partitions.
 
     One is saved at a time, the oldest first, one portion a turn. `stores`: those that could be
-    opened, by partition. `open_store` opens the store of a partition's checkpoint; None: none are
-    kept.
+    opened, by partition. `saved`, `failed`: how many were, since the start. `open_store` opens the
+    store of a partition's checkpoint; None: none are kept.
     """
 
     def __init__(self, open_store: Callable[[int], CheckpointStore] | None, config: RouterConfig) -> None:
         self.stores: dict[int, CheckpointStore] = {}
+        self.saved = 0
+        self.failed = 0
         self._open_store = open_store
         self._config = config
         self._saving: Saving | None = None
@@ -196,7 +198,10 @@ class Checkpoints:
         if saving is None or saving.owner.is_lost():  # its successor's `load` drops what is put
             return
         try:
-            if not saving.advance(workflows):
+            if saving.advance(workflows):
+                self.saved += 1
+            else:
                 self._saving = saving
         except OperatorError as error:  # a checkpoint is a cache: without it the next start reads more of the log
+            self.failed += 1
             _log.warning("checkpoint_not_saved", partition=saving.owner.partition, error=str(error))

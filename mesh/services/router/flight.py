@@ -86,6 +86,8 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
     # after the log has it: a decision that is dropped never happened, and must leave no span
     if owner.tracing is not None:
         owner.tracing.record(batch.traced)
+    if owner.metrics is not None:
+        owner.metrics.note(batch)
     # the next flight may be checked now, while this one's effects are on their way
     flight.confirmed.set_result(None)
     failures = appended.failures

@@ -64,6 +64,7 @@ _LARGE_BYTES: Final = 65_536  # a broker that takes less than it says takes this
 class Ingress:
     """`counts`: events by what became of them since the start: matched, unwanted, malformed, ...
 
+    `dead_letters`: how many it has sent, by code.
     `converters`: by topic, the inputs that a record becomes. `is_on_trial`: a record is announced
     and read that routers may have died of, so nothing else may be handled. `may_read`: whether
     records may be read; not while an owner has an input on trial.
@@ -90,6 +91,7 @@ class Ingress:
         self._passed: dict[TopicPartition, int] = {}  # where the reading stood at the last commit
         self._trails = Trails()
         self.counts: Counter[str] = Counter()
+        self.dead_letters: Counter[str] = Counter()
         self.converters: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
             topics.events: self._from_event,
             topics.responses: self._from_response,
@@ -127,6 +129,10 @@ class Ingress:
                 await self._routes.refresh()
             except BrokerUnavailable as error:
                 _log.warning("ingress_waits", error=str(error))
+
+    def shares(self) -> Collection[TopicPartition]:
+        """The partitions that it copies from now."""
+        return () if self._subscription is None else self._subscription.assignment()
 
     def stop(self) -> None:
         """End after the batch under way."""
@@ -492,6 +498,7 @@ class Ingress:
 
     def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
         self.counts["dead_letters"] += 1
+        self.dead_letters[code] += 1
         message = record.message if isinstance(record, UnreadableRecords) else message
         _log.warning(
             "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=message

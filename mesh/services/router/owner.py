@@ -23,7 +23,7 @@ the I/O.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from msgspec.structs import replace
@@ -65,6 +65,9 @@ from mesh.services.router.people import PeopleFollower, PeopleUnread, checked_an
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.timers import AWAITED, Awaited
 
+if TYPE_CHECKING:
+    from mesh.services.router.metrics import PartitionMetrics
+
 _log = structlog.get_logger()
 
 _ANSWERS: Final = (AnswerGiven, AnswerGiven2)
@@ -98,6 +101,7 @@ class Owner:
         self.log = TopicPartition(topics.log, partition)
         self.ownership = Ownership(token)
         self.tracing = tracing
+        self.metrics: PartitionMetrics | None = None
         self.inputs = InputQueues(partition, topics)
         self.confirmed = Confirmed()
         self.careful = CarefulMode()

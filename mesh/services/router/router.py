@@ -16,6 +16,7 @@ from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, MeshError, PartitionsDiffer, TopicMissing
+from mesh.metrics.meters import Meters
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
@@ -28,6 +29,7 @@ from mesh.services.router.flight import begin_flight, fly, wait_landed
 from mesh.services.router.holdings import Holdings
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.membership import Membership
+from mesh.services.router.metrics import RouterMetrics
 from mesh.services.router.owner import Owner
 from mesh.services.router.people import PeopleFollower
 from mesh.services.router.schedules import ScheduleAnnouncer
@@ -46,8 +48,8 @@ class Router:
 
     `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives
     the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None:
-    there are none. `sight`: reads this machine's clocks. `ready` is set once it is at work, and its
-    own routes are in effect.
+    there are none. `meters`: where it counts; None: it does not. `sight`: reads this machine's
+    clocks. `ready` is set once it is at work, and its own routes are in effect.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Router:
         entropy: Entropy,
         open_checkpoint: Callable[[int], CheckpointStore] | None = None,
         tracer: Tracer | None = None,
+        meters: Meters | None = None,
         ready: asyncio.Event | None = None,
         sight: Sight = blind,
     ) -> None:
@@ -74,6 +77,7 @@ class Router:
         self._entropy = entropy
         self._checkpoints = Checkpoints(open_checkpoint, config)
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
+        self._metrics = RouterMetrics(meters, topics, broker, clock) if meters is not None else None
         self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
         self._schedules = ScheduleAnnouncer(
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
@@ -118,6 +122,11 @@ class Router:
     def workflows(self) -> Iterable[Workflow]:
         """The live states, as decided so far."""
         return [workflow for owner in self.owners.values() for workflow in owner.state.workflows.values()]
+
+    def sample(self) -> None:
+        """Read into its meters how things are now, if it has any."""
+        if self._metrics is not None:
+            self._metrics.sample(self.owners.values(), self.ingress, self._checkpoints)
 
     @property
     def is_owning(self) -> bool:
@@ -182,6 +191,8 @@ class Router:
                 tasks.create_task(self._schedules.follow()),
                 tasks.create_task(self._people.follow(self._directory.set_people)),
             ]
+            if self._metrics is not None:
+                following.append(tasks.create_task(self._metrics.follow_lag(self.owners, self.ingress)))
             copying = tasks.create_task(self.ingress.run())
             owning = tasks.create_task(self._own())
             taking_part = tasks.create_task(self._membership.take_part(self._drained))
@@ -415,6 +426,8 @@ class Router:
             sight=self._watch.sight,
         )
         self._holdings.take_in(owners)
+        if self._metrics is not None:
+            self._metrics.taken_over(owners)
 
     def _new_owner(self, partition: int) -> Owner:
         self._checkpoints.open(partition)
@@ -430,6 +443,8 @@ class Router:
             people=self._people,
         )
         owner.careful.outlived = self._holdings.outlived.get(partition)
+        if self._metrics is not None:
+            owner.metrics = self._metrics.of_partition()
         return owner
 
     def _look_after(self, tasks: asyncio.TaskGroup, records: int) -> None:
