@@ -150,7 +150,8 @@ METRICS_HEAD: Final = """\
 
 `MESH_METRICS=prometheus` has each service answer scrapes at `MESH_METRICS_ADDRESS`.
 `MESH_METRICS=otlp` has it send the same numbers to the collector at `MESH_OTLP_ENDPOINT` every 15
-seconds. `off`, the default, counts nothing. More: [operating](operating.md#metrics).
+seconds. `off`, the default, counts nothing. More: [operating](operating.md#metrics). What to do when
+an alert fires: [runbook](runbook.md).
 
 The first name is Prometheus's; the second is OpenTelemetry's, as OTLP sends it. Of a histogram,
 Prometheus has `_bucket`, `_sum` and `_count`. What is counted begins at 0 when its process starts.

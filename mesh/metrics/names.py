@@ -63,6 +63,10 @@ ERRORS: Final = frozenset(
 """The mesh's own kinds of failure. All others are words of agents, of which there may be many."""
 
 
+DEAD_LETTER_CODES: Final = ("failed", "malformed", "no_key", "poison", "too_large", "unreadable", "wrong_partition")
+"""Told as 0 from the start: Prometheus sees no increase in a series that begins at 1."""
+
+
 def error_type(kind: str) -> str:
     """What `error.type` says of a failure of this kind."""
     return kind if kind in ERRORS else OTHER
@@ -208,6 +212,9 @@ AGE: Final = _gauge(
     "How long the oldest record that this router has read, but not decided, has been on its topic; 0: none.",
 )
 PARTITIONS: Final = _gauge("mesh.partitions.owned", "{partition}", (), "Partitions that the router owns.")
+PARTITION_COUNT: Final = _gauge(
+    "mesh.partitions.configured", "{partition}", (), "All partitions of the mesh, by the router's settings."
+)
 TAKEOVERS: Final = _counter("mesh.takeovers", "{partition}", (), "Partitions that the router has taken over.")
 CLOCK_HELD: Final = _gauge(
     "mesh.clock.held", "{partition}", (), "Partitions whose deadlines are held since the clock has jumped."
@@ -266,6 +273,7 @@ PARTS: Final[dict[str, tuple[Metric, ...]]] = {
         LAG,
         AGE,
         PARTITIONS,
+        PARTITION_COUNT,
         TAKEOVERS,
         CLOCK_HELD,
         CHECKPOINTS,

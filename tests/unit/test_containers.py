@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if name != "kafka"}
+WATCHING = {"collector", "prometheus", "grafana"}
+OURS = {name: service for name, service in SERVICES.items() if name not in {"kafka", *WATCHING}}
 AGENTS = {"classifier", "duplicate-finder", "drafter", "publisher"}
 OTHERS_VARIABLES = {"MESH_DUPLICATES_INDEX", "MESH_OUTBOX", "MESH_PUBLISH_LOCKS"}  # the agents' own
-PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?@sha256:[0-9a-f]{64}")
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9-]+)?@sha256:[0-9a-f]{64}")
 
 
 def instructions(name: str) -> list[str]:
@@ -86,7 +87,7 @@ def test_variables_of_the_image_are_settings() -> None:
 
 
 def test_there_is_a_service_for_everything_that_runs() -> None:
-    assert set(SERVICES) == {"kafka", "topics", "router", "notifier", *AGENTS}
+    assert set(SERVICES) == {"kafka", "topics", "router", "notifier", *AGENTS, *WATCHING}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -105,7 +106,8 @@ def test_every_command_is_one_of_the_mesh(name: str) -> None:
 
 
 def test_images_are_pinned() -> None:
-    assert PINNED.fullmatch(SERVICES["kafka"]["image"])
+    for name in ("kafka", *WATCHING):
+        assert PINNED.fullmatch(SERVICES[name]["image"]), name
     assert {service["image"] for service in OURS.values()} == {"agent-mesh:local"}
     assert {service["build"] for service in OURS.values()} == {"."}
 
@@ -162,6 +164,37 @@ def test_volumes_are_declared_and_mounts_are_there() -> None:
     for mount in mounted:
         if mount.startswith("."):
             assert (ROOT / mount.split(":")[0]).exists()
+
+
+def test_prometheus_scrapes_every_service_that_keeps_running() -> None:
+    config = YAML(typ="safe", pure=True).load(ROOT / "infra" / "observability" / "prometheus.yml")
+    [job] = config["scrape_configs"]
+    [found] = job["dns_sd_configs"]
+    # the name that the alert rules know
+    assert job["job_name"] == "mesh"
+    assert set(found["names"]) == OURS.keys() - {"topics"}
+    for name in found["names"]:
+        settings = load_settings(**_settings(OURS[name]["environment"]))
+        assert (settings.metrics, settings.metrics_address) == ("prometheus", f"0.0.0.0:{found['port']}")
+
+
+def _settings(environment: dict[str, str]) -> dict[str, str]:
+    names = ("MESH_METRICS", "MESH_METRICS_ADDRESS", "MESH_TRACE_EXPORTER", "MESH_OTLP_ENDPOINT")
+    return {name.removeprefix("MESH_").lower(): environment[name] for name in names}
+
+
+def test_traces_go_to_the_collector() -> None:
+    config = YAML(typ="safe", pure=True).load(ROOT / "infra" / "observability" / "collector.yml")
+    port = config["receivers"]["otlp"]["protocols"]["http"]["endpoint"].split(":")[1]
+    for service in OURS.values():
+        assert service["environment"]["MESH_OTLP_ENDPOINT"] == f"http://collector:{port}"
+
+
+@pytest.mark.parametrize("name", sorted(WATCHING))
+def test_what_watches_is_reached_from_this_machine_alone(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
 def test_variables_are_settings_or_the_agents_own() -> None:

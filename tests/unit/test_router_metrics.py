@@ -22,7 +22,7 @@ from mesh.services.router.metrics import PartitionMetrics, RouterMetrics
 
 def metrics() -> RouterMetrics:
     broker = MemoryBroker(MemoryCluster(SystemClock()), "r")
-    return RouterMetrics(Meters(), Topics(), broker, SystemClock())
+    return RouterMetrics(Meters(), Topics(), broker, SystemClock(), partitions=1)
 
 
 def noted(partition: PartitionMetrics, decision: Decision, workflows: Mapping[str, Workflow]) -> None:

@@ -81,8 +81,9 @@ class Open:
 class RouterMetrics:
     """The metrics of one router."""
 
-    def __init__(self, meters: Meters, topics: Topics, broker: Broker, clock: Clock) -> None:
+    def __init__(self, meters: Meters, topics: Topics, broker: Broker, clock: Clock, *, partitions: int) -> None:
         self.meters = meters
+        self._partitions = partitions
         self.approvals = Open()
         self.incidents = Open()
         self.parked: Counter[str] = Counter()
@@ -106,14 +107,16 @@ class RouterMetrics:
         held = [owner for owner in owners if not owner.is_lost()]
         self._follow(held)
         meters.put(names.PARTITIONS, {(): len(held)})
+        meters.put(names.PARTITION_COUNT, {(): self._partitions})
         meters.put(names.WORKFLOWS_HELD, {(): sum(len(owner.state.workflows) for owner in held)})
         meters.put(names.CLOCK_HELD, {(): sum(owner.state.hold is not None for owner in held)})
         meters.put(names.CHECKPOINTS, {("saved",): checkpoints.saved, ("failed",): checkpoints.failed})
         copied: Series = {(kind,): count for kind, count in ingress.counts.items() if kind != "dead_letters"}
         meters.put(names.COPIED, copied)
+        none: Series = {(part, code): 0 for part in ("ingress", "router") for code in names.DEAD_LETTER_CODES}
         dead: Series = {("ingress", code): count for code, count in ingress.dead_letters.items()}
         parked: Series = {("router", code): count for code, count in self.parked.items()}
-        meters.put(names.DEAD_LETTERS, dead | parked)
+        meters.put(names.DEAD_LETTERS, none | dead | parked)
         self._sample_open(now_ms)
         self._sample_limits(held)
         self._sample_ages(held, now_ms)

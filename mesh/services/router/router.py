@@ -77,7 +77,9 @@ class Router:
         self._entropy = entropy
         self._checkpoints = Checkpoints(open_checkpoint, config)
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
-        self._metrics = RouterMetrics(meters, topics, broker, clock) if meters is not None else None
+        self._metrics: RouterMetrics | None = None
+        if meters is not None:
+            self._metrics = RouterMetrics(meters, topics, broker, clock, partitions=config.partitions)
         self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
         self._schedules = ScheduleAnnouncer(
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
