@@ -18,6 +18,10 @@ therefore a tree that is known beforehand:
            │    └─ process mesh.tasks.<agent>   the agent's own part of it
            └─ send mesh.approvals.requests   one approval, question to verdict
 
+What took more than an hour, such as an approval that waited for a day, is two short spans: the
+promised one where it began, and one of its end, which links to it. Trace stores do not find what is
+under way for days, and their pictures of it show nothing.
+
 `record_span` emits one that is over, with exactly the ids it was promised. `live_span` opens one
 around running code, so that what the code does itself (HTTP calls, model calls) hangs beneath it.
 With tracing off both do nothing, and OpenTelemetry's SDK is not even imported.
@@ -83,6 +87,7 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
         _without_secrets,
+        _with_trace,
     ]
     if number > logging.DEBUG:
         shared.append(_without_payloads)
@@ -211,6 +216,17 @@ def _renderers(*, console: bool, colors: bool) -> list[structlog.typing.Processo
 def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in SECRET_KEYS & event.keys():
         event[key] = "***"
+    return event
+
+
+def _with_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say in which span the line was written, if it was in one."""
+    # where nothing has loaded it, there is no span; and a log line must not be what loads it
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is not None:
+        ids = trace.get_current_span().get_span_context()
+        if ids.is_valid:
+            event["trace_id"], event["span_id"] = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
     return event
 
 

@@ -88,6 +88,25 @@ def test_a_library_that_warns_through_logging_is_heard_in_the_same_form(stream: 
     assert (line["message"], line["logger"], line["level"]) == ("lost it", "somebody", "warning")
 
 
+def test_a_line_in_a_span_names_the_span_and_no_other_does(
+    stream: io.StringIO, tracer: Tracer, exporter: InMemorySpanExporter
+) -> None:
+    configure_logging(stream=stream)
+    log = structlog.get_logger()
+    log.info("before")
+    with live_span(tracer, name="work", traceparent=TRACEPARENT):
+        log.info("inside")
+        logging.getLogger("library").warning("inside, too")
+    log.info("after")
+    before, inside, library, after = log_lines(stream)
+    [span] = exporter.get_finished_spans()
+    assert span.context is not None
+    for line in (inside, library):
+        assert (line["trace_id"], line["span_id"]) == (TRACE, f"{span.context.span_id:016x}")
+    for line in (before, after):
+        assert not {"trace_id", "span_id"} & line.keys()
+
+
 def test_a_console_line_names_the_event_and_its_ids(stream: io.StringIO) -> None:
     configure_logging(stream=stream, log_format="console")
     structlog.get_logger().warning("task_timed_out", workflow_id="r:k")

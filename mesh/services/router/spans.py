@@ -9,12 +9,15 @@ end, from the state before the decision.
     TaskSucceeded, TaskFailed         the attempt, dispatch to result
     ApprovalClosed, ApprovalWithdrawn the approval, question to verdict
 
+What took longer than `LONG_MS` is two spans: `<name>` where it began, and `<name> ended`, which
+links to it and has the outcome.
+
 A process that dies between confirming and emitting loses those spans, and no more. Called by
 `flight`, and only if there is a tracer.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mesh.core import ids, traces
 from mesh.core.events import (
@@ -29,6 +32,9 @@ from mesh.core.inputs import AnswerGiven, AnswerGiven2, Input
 from mesh.core.state import StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.observability import Attributes, SpanKind, Tracer, record_span
+
+LONG_MS: Final = 3_600_000
+"""A span of a day hides what happened in it: from here on only its two ends are spans."""
 
 
 class Traced(NamedTuple):
@@ -155,13 +161,11 @@ class RouterSpans:
 
         A failure is an error. A rejection, or an operator's cancel, is a normal end.
         """
-        record_span(
-            self._tracer,
-            name=f"invoke_workflow {workflow.route}",
-            traceparent=event.traceparent,
-            parent_span_id=workflow.parent_span_id,
-            start_ms=workflow.started_at_ms,
-            end_ms=at_ms,
+        self._record_ends(
+            f"invoke_workflow {workflow.route}",
+            event.traceparent,
+            workflow.parent_span_id,
+            (workflow.started_at_ms, at_ms),
             attributes={
                 "gen_ai.operation.name": "invoke_workflow",
                 "gen_ai.workflow.name": workflow.route,
@@ -185,14 +189,54 @@ class RouterSpans:
         error: str | None = None,
     ) -> None:
         """A span beneath the run's, with the id that the event `opened_by` these parts promised."""
+        self._record_ends(
+            name,
+            f"00-{workflow.trace_id}-{ids.span_id(*opened_by)}-{traces.flags(workflow)}",
+            ids.span_id(workflow.workflow_id, workflow.run_id),
+            times_ms,
+            attributes={**attributes, "messaging.message.conversation_id": workflow.workflow_id},
+            kind=kind,
+            links=links,
+            error=error,
+        )
+
+    def _record_ends(
+        self,
+        name: str,
+        traceparent: str,
+        parent_span_id: str | None,
+        times_ms: tuple[int, int],
+        *,
+        attributes: Attributes,
+        kind: SpanKind = "internal",
+        links: tuple[str, ...] = (),
+        error: str | None = None,
+    ) -> None:
+        """One span, or a span for each end of what took long."""
+        start_ms, end_ms = times_ms
+        if end_ms - start_ms > LONG_MS:
+            # first what others have for their parent: the id that was promised
+            record_span(
+                self._tracer,
+                name=name,
+                traceparent=traceparent,
+                parent_span_id=parent_span_id,
+                start_ms=start_ms,
+                end_ms=start_ms,
+                attributes=attributes,
+                kind=kind,
+            )
+            version, trace_id, span_id, flags = traceparent.split("-")
+            name, start_ms, links = f"{name} ended", end_ms, (traceparent, *links)
+            traceparent = f"{version}-{trace_id}-{ids.span_id(span_id, 'ended')}-{flags}"
         record_span(
             self._tracer,
             name=name,
-            traceparent=f"00-{workflow.trace_id}-{ids.span_id(*opened_by)}-{traces.flags(workflow)}",
-            parent_span_id=ids.span_id(workflow.workflow_id, workflow.run_id),
-            start_ms=times_ms[0],
-            end_ms=times_ms[1],
-            attributes={**attributes, "messaging.message.conversation_id": workflow.workflow_id},
+            traceparent=traceparent,
+            parent_span_id=parent_span_id,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            attributes=attributes,
             kind=kind,
             links=links,
             error=error,
