@@ -23,13 +23,21 @@ Labels = tuple[str, ...]
 class Distribution:
     """A histogram of one series. `counts`: by bucket; one more than there are bounds."""
 
-    __slots__ = ("counts", "least", "most", "total")
+    __slots__ = ("bounds", "counts", "least", "most", "total")
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
         self.least = inf
         self.most = -inf
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+        # seldom, once there are some
+        if not self.least <= value <= self.most:
+            self.least, self.most = min(self.least, value), max(self.most, value)
 
 
 class Measured(NamedTuple):
@@ -59,9 +67,11 @@ class Meters:
     def count(self, metric: Metric, labels: Labels = (), by: float = 1) -> None:
         """Add to a counter."""
         series = self._values.get(metric) or self._values.setdefault(metric, {})
-        if labels not in series and len(series) >= MOST_SERIES:
+        known = series.get(labels)
+        if known is None and len(series) >= MOST_SERIES:
             labels = (OTHER,) * len(labels)
-        series[labels] = series.get(labels, 0) + by
+            known = series.get(labels)
+        series[labels] = by if known is None else known + by
 
     def put(self, metric: Metric, values: Mapping[Labels, float]) -> None:
         """Set all series of a gauge, or of a counter that something else counts."""
@@ -74,11 +84,10 @@ class Meters:
         if found is None:
             if len(series) >= MOST_SERIES:
                 labels = (OTHER,) * len(labels)
-            found = series.setdefault(labels, Distribution(len(metric.bounds) + 1))
-        found.counts[bisect_left(metric.bounds, value)] += 1
-        found.total += value
-        found.least = min(found.least, value)
-        found.most = max(found.most, value)
+            found = series.get(labels)
+            if found is None:
+                found = series[labels] = Distribution(metric.bounds)
+        found.add(value)
 
     def snapshot(self) -> list[Family]:
         """All numbers as they are now."""

@@ -16,6 +16,7 @@ from mesh.core import ids
 from mesh.core.events import (
     ApprovalRequested,
     ApprovalRequested2,
+    Decision,
     Event,
     IncidentRaised,
     InputParked,
@@ -29,7 +30,7 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowStarted,
 )
-from mesh.core.limits import limiter_name
+from mesh.core.limits import LIMITER, limiter_name
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError
@@ -220,21 +221,20 @@ class PartitionMetrics:
 
     def note(self, batch: Batch) -> None:
         """Count what the log has of this batch."""
-        kinds: Counter[str] = Counter()
+        kinds: dict[str, int] = {}
         for decision in batch.decisions:
-            kinds[decision.cause.kind] += 1
-            changed = self._changed(batch, decision.workflow_id)
+            kind, workflow_id = decision.cause.kind, decision.workflow_id
+            kinds[kind] = kinds.get(kind, 0) + 1
+            is_open = workflow_id in self._open
             for event in decision.events:
                 if type(event) in _COUNTED:
-                    self._count(decision.workflow_id, decision.at_ms, event)
-                if self._is_held and (type(event) in _OPENS or decision.workflow_id in self._open):
-                    place = getattr(event, "step", None)
-                    if isinstance(place, str):
-                        self._look_at(decision.workflow_id, changed, place)
-                    else:
-                        self._look_at_all(decision.workflow_id, changed)
-            if changed is not None and changed.limiter is not None:
-                self._look_at_limiter(changed)
+                    self._count(workflow_id, decision.at_ms, event)
+                    is_open = is_open or type(event) in _OPENS
+            # few workflows are here
+            if is_open and self._is_held:
+                self._look_at_events(decision, self._changed(batch, workflow_id))
+            if workflow_id.startswith(_LIMITERS):
+                self._look_at_limiter(batch.changed.get(workflow_id))
         for kind, number in kinds.items():
             self._meters.count(names.DECISIONS, (kind,), number)
 
@@ -245,6 +245,14 @@ class PartitionMetrics:
         """The workflow after the batch, if it is still running."""
         workflow = batch.changed.get(workflow_id)
         return workflow if workflow is not None and workflow.ended_at_ms is None else None
+
+    def _look_at_events(self, decision: Decision, workflow: Workflow | None) -> None:
+        for event in decision.events:
+            place = getattr(event, "step", None)
+            if isinstance(place, str):
+                self._look_at(decision.workflow_id, workflow, place)
+            else:
+                self._look_at_all(decision.workflow_id, workflow)
 
     def _look_at(self, workflow_id: str, workflow: Workflow | None, place: str) -> None:
         """Note whether a step waits for people, or for an operator. The state says so."""
@@ -267,9 +275,9 @@ class PartitionMetrics:
         for place in list(self._open.get(workflow_id, ())):
             self._look_at(workflow_id, workflow, place)
 
-    def _look_at_limiter(self, workflow: Workflow) -> None:
-        limiter = workflow.limiter
-        if limiter is None:
+    def _look_at_limiter(self, workflow: Workflow | None) -> None:
+        limiter = None if workflow is None else workflow.limiter
+        if workflow is None or limiter is None:
             return
         if limiter.is_idle:
             self.slots.pop(workflow.workflow_id, None)
@@ -279,7 +287,10 @@ class PartitionMetrics:
     # What is counted ------------------------------------------------------------------------------
 
     def _sent(self, workflow_id: str, attempt: Attempt, at_ms: int, agent: str) -> None:
-        self._out.setdefault(workflow_id, {})[attempt] = (at_ms, agent)
+        out = self._out.get(workflow_id)
+        if out is None:
+            out = self._out[workflow_id] = {}
+        out[attempt] = (at_ms, agent)
 
     def _back(self, workflow_id: str, attempt: Attempt) -> tuple[int, str] | None:
         out = self._out.get(workflow_id)
@@ -331,6 +342,7 @@ class PartitionMetrics:
             self._meters.count(names.BUDGET_SPENT, (route, step, amount), spent)
 
 
+_LIMITERS: Final = f"{LIMITER}:"
 _OPENS: Final = frozenset({ApprovalRequested, ApprovalRequested2, IncidentRaised})
 _COUNTED: Final = _OPENS | {
     InputParked,
