@@ -261,8 +261,6 @@ async def run_router(settings: Settings) -> None:
         people = await people_now(broker, topics, SystemClock().now_ms())
         rule = rule_at_start(settings.approvers.absolute(), topics.people, people)
         router = _router(settings, broker, routes, rule.roles, folder=folder, observed=observed, ready=ready)
-        if observed.metering is not None:
-            observed.metering.sample(router.sample)
         _stop_on_signals(router.stop)
         await _run_with_card(settings, router, broker, routes, rule)
     except BaseExceptionGroup as group:
@@ -285,14 +283,18 @@ def _router(
 ) -> "Router":
     """The router with its settings and this machine's clocks. `folder`: of its checkpoints."""
     from mesh.adapters.checkpoint import CheckpointFile  # noqa: PLC0415 - an agent does not need the router's parts
+    from mesh.services.router.metrics import RouterMetrics  # noqa: PLC0415 - as above
     from mesh.services.router.router import Router  # noqa: PLC0415 - as above
 
     def open_checkpoint(partition: int) -> CheckpointStore:
         return CheckpointFile.open(folder / f"{partition}.db")
 
-    return Router(
+    clock, topics = SystemClock(), Topics(settings.topic_prefix)
+    meters = observed.meters
+    metrics = None if meters is None else RouterMetrics(meters, topics, broker, clock, partitions=settings.partitions)
+    router = Router(
         broker,
-        topics=Topics(settings.topic_prefix),
+        topics=topics,
         routes=routes,
         roles=roles,
         config=RouterConfig(
@@ -307,14 +309,17 @@ def _router(
             drain_timeout_s=settings.drain_timeout_s,
             max_event_bytes=settings.max_event_bytes,
         ),
-        clock=SystemClock(),
+        clock=clock,
         entropy=SystemEntropy(),
         open_checkpoint=open_checkpoint,
         tracer=observed.tracer,
-        meters=observed.meters,
+        metrics=metrics,
         ready=ready,
         sight=sight,
     )
+    if observed.metering is not None and metrics is not None:
+        observed.metering.sample(lambda: metrics.sample(router.owners.values(), router.ingress, router.checkpoints))
+    return router
 
 
 async def _run_with_card(

@@ -16,7 +16,6 @@ from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, MeshError, PartitionsDiffer, TopicMissing
-from mesh.metrics.meters import Meters
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
@@ -48,7 +47,7 @@ class Router:
 
     `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives
     the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None:
-    there are none. `meters`: where it counts; None: it does not. `sight`: reads this machine's
+    there are none. `metrics`: what counts; None: nothing does. `sight`: reads this machine's
     clocks. `ready` is set once it is at work, and its own routes are in effect.
     """
 
@@ -64,7 +63,7 @@ class Router:
         entropy: Entropy,
         open_checkpoint: Callable[[int], CheckpointStore] | None = None,
         tracer: Tracer | None = None,
-        meters: Meters | None = None,
+        metrics: RouterMetrics | None = None,
         ready: asyncio.Event | None = None,
         sight: Sight = blind,
     ) -> None:
@@ -75,11 +74,9 @@ class Router:
         self._config = config
         self._clock = clock
         self._entropy = entropy
-        self._checkpoints = Checkpoints(open_checkpoint, config)
+        self.checkpoints = Checkpoints(open_checkpoint, config)
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
-        self._metrics: RouterMetrics | None = None
-        if meters is not None:
-            self._metrics = RouterMetrics(meters, topics, broker, clock, partitions=config.partitions)
+        self._metrics = metrics
         self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
         self._schedules = ScheduleAnnouncer(
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
@@ -125,11 +122,6 @@ class Router:
         """The live states, as decided so far."""
         return [workflow for owner in self.owners.values() for workflow in owner.state.workflows.values()]
 
-    def sample(self) -> None:
-        """Read into its meters how things are now, if it has any."""
-        if self._metrics is not None:
-            self._metrics.sample(self.owners.values(), self.ingress, self._checkpoints)
-
     @property
     def is_owning(self) -> bool:
         """Whether it owns every partition that the group gives it, and the group gives it some."""
@@ -141,7 +133,7 @@ class Router:
             if in_effect_after_s is not None:
                 await self._work(in_effect_after_s)
         finally:
-            self._checkpoints.close()
+            self.checkpoints.close()
             await self._definitions.close()
             await self._directory.close()
             await self._people.close()
@@ -321,7 +313,7 @@ class Router:
         """How long to wait for records while nothing else is due."""
         # a saving goes on by one portion a turn, and an answer waits for a look: turns must not be
         # long
-        if self._checkpoints.is_saving or any(o.wants_people_ms is not None for o in self.owners.values()):
+        if self.checkpoints.is_saving or any(o.wants_people_ms is not None for o in self.owners.values()):
             return _BARRIER_POLL_S
         due = self.next_due_at_ms()
         if due is None:
@@ -402,7 +394,7 @@ class Router:
             _log.warning("drain_timed_out", partitions=[owner.partition for owner in owners if owner.flights])
         # also after a time-out: what is saved is only what the log has confirmed
         for owner in owners:
-            self._checkpoints.save(owner)
+            self.checkpoints.save(owner)
 
     async def _write_mark(self, owner: Owner) -> None:
         batch = owner.mark_batch(self._clock.now_ms())
@@ -424,7 +416,7 @@ class Router:
             topics=self._topics,
             config=self._config,
             clock=self._clock,
-            stores=self._checkpoints.stores,
+            stores=self.checkpoints.stores,
             sight=self._watch.sight,
         )
         self._holdings.take_in(owners)
@@ -432,7 +424,7 @@ class Router:
             self._metrics.taken_over(owners)
 
     def _new_owner(self, partition: int) -> Owner:
-        self._checkpoints.open(partition)
+        self.checkpoints.open(partition)
         owner = Owner(
             partition,
             broker=self._broker,
@@ -463,7 +455,7 @@ class Router:
         unjudged = [owner for owner in self.owners.values() if owner.wants_people_ms is not None]
         if unjudged:
             self._in_background("people", lambda: self._look_at_people(unjudged), tasks)
-        self._checkpoints.save_some(self.owners, records)
+        self.checkpoints.save_some(self.owners, records)
 
     async def _look_at_people(self, owners: Sequence[Owner]) -> None:
         """Look at the end of the people's topic, once for all answers that wait for it."""
