@@ -43,7 +43,7 @@ _RESULT_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", 
 _SIGN_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", SIGN_TYPE.encode()))
 _NULL: Final = msgspec.Raw(b"null")
 APPROVAL_WANTED: Final = "approval_wanted"
-# agents send these statuses only to routers that know the word (ADR 12, ADR 24)
+# agents send these statuses only to routers that know the word (ADR 12, ADR 25)
 _ACCEPTS: Final = ("interrupted", APPROVAL_WANTED)
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]

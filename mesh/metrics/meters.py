@@ -4,7 +4,7 @@ Owns the values and a bound on how many series each metric has. It must not know
 Written by the event loop alone; `snapshot` may be called by any thread.
 
 Plain dictionaries, and not the instruments of OpenTelemetry's SDK: those take a lock and build an
-attribute set for each count, which is ten times the work (docs/adr/0024-metrics.md).
+attribute set for each count, which is ten times the work (docs/adr/0027-metrics.md).
 """
 
 from bisect import bisect_left
