@@ -78,16 +78,15 @@ def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
         if block.startswith("maintainer:"):
             assert load_approvers(written(tmp_path, file, block))["ana@example.org"] >= {"maintainer"}
         else:
-            whole = block if block.startswith(("route:", "#")) else SKELETON + textwrap.indent(block, "  ")
+            if block.startswith("search:"):  # a key of the route
+                whole = HEAD + block + "steps: {a: {value: 1}}\n"
+            else:
+                whole = block if block.startswith(("route:", "#")) else SKELETON + textwrap.indent(block, "  ")
             assert load_routes([written(tmp_path, file, whole)]), block
 
 
-SKELETON = """\
-route: example
-on: {type: t}
-key: ${{ event.subject }}
-steps:
-"""
+HEAD = "route: example\non: {type: t}\nkey: ${{ event.subject }}\n"
+SKELETON = f"{HEAD}steps:\n"
 """What is around the steps that a page shows."""
 
 
@@ -141,7 +140,7 @@ steps:
         "bad.yaml:2: steps is not there yet when an event is matched, at column 1 of: steps.x == 1 (read event alone here)",
         "bad.yaml:2: type is missing (the CloudEvents type that starts the route, or schedule: the times that do)",
         "bad.yaml:2: unknown key tpye (did you mean type?)",
-        "bad.yaml:3: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, requester, route, steps)",
+        "bad.yaml:3: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, requester, route, search, steps)",
         "bad.yaml:5: step classify: attempts can't be 0 (write a whole number from 1 to 1000)",
         "bad.yaml:5: step classify: timeout can't be 30 (write a number and ms, s, m, h or d, such as 30s or 24h)",
         "bad.yaml:5: step classify: unknown name evnt, at column 5 of: ${{ evnt.data }} (did you mean event?)",

@@ -85,7 +85,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             people_change=rng.random() < 0.3,
             # what was drawn before these must not change: a seed is known by its run
             heavy=(rng.choice(sorted(HEAVY)),) if rng.random() < _HEAVY else (),
-            deadly=1 if rng.random() < _DEADLY else 0,
+            deadly=2 if rng.random() < _DEADLY else 0,
             jumps=_draw_jumps(rng) if rng.random() < _JUMPS else (),
         )
 
