@@ -361,11 +361,11 @@ class Owner:
                 reason = "owners died on it time and again; it is set aside unread"
                 self._decider.park(batch, record, "poison", reason, now_ms)
         self.inputs.of(record.topic).popleft()
-        launched = self._launch(batch)
-        if launched is None:  # what needs no decision is dealt with
-            self.careful.end()
-        self.careful.is_decided = launched is not None
-        return launched
+        # A sign of life needs no decision. But without one, the log would say that we died of it.
+        if not batch.decisions:
+            self._emit_mark(batch, now_ms)
+        self.careful.is_decided = True
+        return self._launch(batch)
 
     def _announce(self, batch: Batch, record: Record, now_ms: int) -> None:
         self.careful.announced = (record.topic, record.offset)
