@@ -158,7 +158,7 @@ async def rounds(folder: Path, count: int, people: int) -> None:
         await bench.until_sent(count * people)
         watch.say(f"{count:,} open, first start, all is planned")
         await bench.until_sent(told)
-        watch.say(f"... all is told, in {bench.receiver.messages:,} messages")
+        watch.say(f"... all notices went out, in {bench.receiver.messages:,} messages")
         watch = Stopwatch()
         await asyncio.sleep(10)
         watch.say("10 s in which nothing happens")
@@ -171,14 +171,14 @@ async def rounds(folder: Path, count: int, people: int) -> None:
         await bench.end(SOME)
         told += 2 * SOME * people
         await bench.until_sent(told)
-        watch.say(f"{SOME:,} end, and that is told (10 s of it waiting for a receipt)")
+        watch.say(f"{SOME:,} end, with a notice of each (10 s of it waiting for a receipt)")
     for name, kept in (("two", "kept"), ("three", "empty")):
         watch, messages = Stopwatch(), bench.receiver.messages
         async with bench.running(name, kept):
             await bench.ask(1)
             told += 2 * people
             await bench.until_sent(told)
-            watch.say(f"a start with {kept} files, and one more is told")
+            watch.say(f"a start with {kept} files, and one more approval")
         assert await bench.sent() == told, "something was told twice"
         assert bench.receiver.messages == messages + people
     await bench.broker.close()

@@ -86,7 +86,7 @@ def set_channels(session: Session, /, *, person: str, **given: str | None) -> No
 @click.option("--slack", is_flag=True, help="The Slack webhook.")
 @click.option("--email", is_flag=True, help="The e-mail address.")
 @click.option("--digest", is_flag=True, help="The digest: there are reminders again.")
-@click.option("--hours", is_flag=True, help="The hours: all is told at once again.")
+@click.option("--hours", is_flag=True, help="The hours: from now on all notices go out at once.")
 @mesh_command
 def unset(session: Session, /, *, person: str, **chosen: bool) -> None:
     """Take addresses of PERSON away; all of them, if none is chosen."""

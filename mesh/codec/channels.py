@@ -35,7 +35,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The addresses of one person. Empty: no such address.
 
     `digest`: when one message a day takes the place of reminders, such as `08:00@Europe/Berlin`.
-    `hours`: the calendar outside whose hours nothing is told but what is first.
+    `hours`: the calendar outside whose hours only first notices go out.
     """
 
     webhook: str = ""

@@ -1,7 +1,7 @@
 """What an operator does with a dead letter: it goes back, or is discarded. Records of `mesh.dlq`.
 
-Owns the record, which lies in the partition of its letter, behind it; so whoever reads the letters
-reads it too. `topics/schemas/dead-letter-handling.json` says the same. `mesh dlq redrive` and `mesh
+Owns the record, which lies in the partition of its letter, behind it; so all who read the letters
+read it too. `topics/schemas/dead-letter-handling.json` says the same. `mesh dlq redrive` and `mesh
 dlq discard` write it; `mesh.inspection.letters` says what it changes.
 """
 

@@ -65,7 +65,7 @@ def _record(letter: DeadLetter, topics: Topics, now_ms: int) -> OutRecord | Stay
     original = letter.original
     if letter.code == UNREADABLE or original.value is None:
         return Stays(
-            "no_bytes", f"its bytes are not here ({letter.message}); whoever sent {letter.id} can send it again"
+            "no_bytes", f"its bytes are not here ({letter.message}); the sender of {letter.id} can send it again"
         )
     if original.topic == topics.events and letter.component == "router":
         return _event_again(letter, topics)

@@ -22,7 +22,7 @@ from mesh.inspection.read_model.queries import DeadLetterRow, LetterFilter
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
 from mesh.services.reading import read_up_to
 
-PORTION: Final = 200  # letters that are taken at once: so many are unsure if the command is killed
+PORTION: Final = 200  # letters that are taken at once: this many are unsure if the command is killed
 
 _GONE: Final = Stays("gone", "the broker no longer has it: its retention is over")
 

@@ -70,6 +70,9 @@ class PeopleReader:
         Raises `TopicMissing` too.
         """
         await self._topic.start()
+        await self._start_said()
+
+    async def _start_said(self) -> None:
         # of a mesh whose topics were planned by an older version it is not there, and nobody can
         # have said anything
         with suppress(TopicMissing):
@@ -81,6 +84,8 @@ class PeopleReader:
         await self._topic.refresh()
         if self._has_said:
             await self._said.refresh()
+        else:  # it may have been created since
+            await self._start_said()
 
     async def close(self) -> None:
         await self._topic.close()

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.sqlite import SqliteBroker
+from mesh.adapters.system import SystemClock
 from mesh.cli.app import mesh
 from mesh.cli.approvals.commands import verdict
 from mesh.codec.approvals import Personal, Receipt, decode_response
@@ -21,6 +23,7 @@ from mesh.core.ids import is_person
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord, TopicPartition
+from mesh.services.people import PeopleReader
 from mesh.services.topic_plan import topic_specs
 
 TOPICS = Topics()
@@ -176,3 +179,19 @@ def test_a_delegation_names_so_many_roles_and_no_more() -> None:
     assert encode_personal(given(), topics=TOPICS, at_ms=1).topic == TOPICS.people
     assert encode_personal(given(), topics=TOPICS, at_ms=1, is_said=True).topic == TOPICS.delegations
     assert Personal().fields()["start"] == ""
+
+
+async def test_a_reader_that_began_before_the_topic_was_there_reads_it_once_it_is() -> None:
+    """Else routers that were started before and after `mesh topics apply` would judge otherwise."""
+    cluster = MemoryCluster(SystemClock())
+    everything = topic_specs(TOPICS, partitions=1, agents=[])
+    cluster.create_topics([spec for spec in everything if spec.name != TOPICS.delegations])
+    broker = MemoryBroker(cluster, "r")
+    reader = PeopleReader(broker, TOPICS)
+    await reader.start()
+    cluster.create_topics(everything)
+    said = Absence(person="ana", start_ms=1, until_ms=9, said_ms=1)
+    assert not await broker.send([encode_personal(said, topics=TOPICS, at_ms=1, is_said=True)])
+    await reader.refresh()
+    assert list(reader.delegations.absent(5)) == ["ana"]
+    await reader.close()

@@ -27,7 +27,7 @@ from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
 
 OLDEST_MS: Final = 6 * 86_400_000
-_FRESH_MS: Final = 60_000  # as long as nothing is new, the file is told so rarely
+_FRESH_MS: Final = 60_000  # as long as nothing is new, the file is written this rarely
 _KEPT_MS: Final = 7 * 86_400_000  # a tombstone, in the file as on the broker
 
 

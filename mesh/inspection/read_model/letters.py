@@ -40,7 +40,7 @@ def _take_handling(db: apsw.Connection, record: Record) -> None:
     try:
         given = decode_handling(record)
     except MalformedRecord:
-        return  # whoever wrote it, it says nothing about any letter
+        return  # it says nothing about any letter
     sql = "SELECT status, operation FROM dead_letters WHERE partition = ? AND dlq_offset = ?"
     # in the letter's own partition: elsewhere its order among the others is unknown
     row = select_one(db, sql, record.partition, given.offset) if given.partition == record.partition else None
