@@ -11,7 +11,7 @@ from typing import Any
 from mesh.cli import main
 from mesh.codec.cloudevents import from_record as honest
 from mesh.ports import Record
-from mesh.services.router import ingress
+from mesh.services.router import copies
 
 
 def from_record(record: Record) -> dict[str, Any]:
@@ -23,5 +23,5 @@ def from_record(record: Record) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    vars(ingress)["from_record"] = from_record
+    vars(copies)["from_record"] = from_record
     main()

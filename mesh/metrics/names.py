@@ -1,7 +1,7 @@
 """Every metric that we export: name, unit, kind, attributes, meaning. Nothing else names one.
 
 Alert rules, dashboards and `docs/metrics.md` are held against this module by tests. A name is a
-promise to everybody who has built an alert on it: it is changed only with an entry in the changelog.
+promise to all who have built an alert on it: it is changed only with an entry in the changelog.
 
 Names follow the OpenTelemetry semantic conventions for messaging and for generative AI where those
 have one. All others begin with `mesh.`. An attribute is the name of a route, step, agent, topic or

@@ -15,12 +15,12 @@ from mesh.core.events import LogRecord
 from mesh.core.matching import MatchProblem
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Scope
-from mesh.ports import OutRecord, Record
+from mesh.ports import Record
 from mesh.routes.expressions import meter
 from mesh.routes.expressions.compiler import CompiledExpression
 from mesh.routes.expressions.meter import ExpressionTooCostly
 from mesh.services.router.clock import ClockWatch
-from mesh.services.router.ingress import Ingress
+from mesh.services.router.copies import Copies
 from mesh.services.router.partition_clock import PartitionClock
 from mesh.testing.simulation import Plan
 from mesh.testing.simulation.heavy import HEAVY
@@ -69,12 +69,12 @@ def a_condition_that_costs_too_much_is_false(patch: pytest.MonkeyPatch) -> None:
 
 @costly
 def an_event_without_a_key_is_passed_over(patch: pytest.MonkeyPatch) -> None:
-    honest = Ingress._from_event
+    honest = Copies._from_event
 
-    def from_event(self: Ingress, record: Record) -> Iterator[Any]:
+    def from_event(self: Copies, record: Record) -> Iterator[Any]:
         return (given for given in honest(self, record) if not isinstance(given, MatchProblem))
 
-    patch.setattr(Ingress, "_from_event", from_event)
+    patch.setattr(Copies, "_from_event", from_event)
 
 
 # The trail of ingress -----------------------------------------------------------------------------
@@ -82,12 +82,7 @@ def an_event_without_a_key_is_passed_over(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def what_ingress_sets_aside_leaves_no_dead_letter(patch: pytest.MonkeyPatch) -> None:
-    honest = Ingress._copies
-
-    def copies(self: Ingress, record: Record) -> Iterator[tuple[OutRecord, Record]]:
-        return iter(()) if self._trails.is_poison(record) else honest(self, record)
-
-    patch.setattr(Ingress, "_copies", copies)
+    patch.setattr(Copies, "set_aside", lambda *_: iter(()))
 
 
 PLANS["what_ingress_sets_aside_leaves_no_dead_letter"] = _with_deadly_events

@@ -1,6 +1,7 @@
 """The router: it reads events, answers and results, decides, and sends what follows.
 
 ingress          events, answers, commands -> the inbox of the partition they belong to
+copies           what ingress makes of each of them
 owner            one log partition: inputs -> decisions -> log -> effects
 decider          one input -> one decision, encoded and applied to the state
 partition_clock  a partition's time, and whether the broker's clock has jumped

@@ -10,44 +10,28 @@ does what routers die on (`trail`). An owner hears of each answer and command th
 its sender gets a receipt: only operators may read dead letters.
 
 Ingress decides nothing: the owner says who may answer and whether a workflow lives. An event's own
-broker timestamp says which routes it meets, so every router matches it alike.
+broker timestamp says which routes it meets (`copies`), so every router matches it alike.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import count
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
 
 import structlog
-from msgspec.structs import replace
 
-from mesh.codec.approvals import decode_response
-from mesh.codec.cloudevents import BatchOfEvents, from_record
-from mesh.codec.commands import decode_command
-from mesh.codec.dead_letters import UNREADABLE, dead_letter
-from mesh.codec.event_batches import member_words, members_of
-from mesh.codec.inbox import encode_inbox, is_refusal
-from mesh.codec.schedules import decode_schedule_set, is_schedule_set
-from mesh.codec.unreadable import refusal_code, unreadable_answer, unreadable_command
-from mesh.core import ids
-from mesh.core.inputs import EventMatched, EventOffered, InboxInput
-from mesh.core.matching import Match, MatchProblem
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, LogError, MalformedRecord, RecordTooLarge, SenderError
+from mesh.errors import BrokerUnavailable, LogError
 from mesh.ports import (
     Broker,
     Clock,
     Committed,
     Delivery,
-    OutRecord,
     Record,
-    SendFailure,
     Subscription,
     TopicPartition,
-    UnreadableRecords,
 )
 from mesh.services.router.config import RouterConfig
+from mesh.services.router.copies import Copies, Copy
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.trail import Trails
 
@@ -62,12 +46,11 @@ _LARGE_BYTES: Final = 65_536  # a broker that takes less than it says takes this
 
 
 class Ingress:
-    """`counts`: events by what became of them since the start: matched, unwanted, malformed, ...
+    """One router's share of the work.
 
-    `dead_letters`: how many it has sent, by code.
-    `converters`: by topic, the inputs that a record becomes. `is_on_trial`: a record is announced
-    and read that routers may have died of, so nothing else may be handled. `may_read`: whether
-    records may be read; not while an owner has an input on trial.
+    `copies`: what records become. `is_on_trial`: a record is announced and read that routers may
+    have died of, so nothing else may be handled. `may_read`: whether records may be read; not while
+    an owner has an input on trial.
     """
 
     def __init__(self, broker: Broker, topics: Topics, routes: Definitions, config: RouterConfig, clock: Clock) -> None:
@@ -75,7 +58,7 @@ class Ingress:
         self._topics = topics
         self._routes = routes
         self._config = config
-        self._clock = clock
+        self.copies = Copies(broker, topics, routes, config, clock)
         self._subscription: Subscription | None = None
         self.is_on_trial = False
         self.may_read = asyncio.Event()
@@ -90,13 +73,6 @@ class Ingress:
         self._copied: dict[TopicPartition, int] = {}  # and not committed yet
         self._passed: dict[TopicPartition, int] = {}  # where the reading stood at the last commit
         self._trails = Trails()
-        self.counts: Counter[str] = Counter()
-        self.dead_letters: Counter[str] = Counter()
-        self.converters: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
-            topics.events: self._from_event,
-            topics.responses: self._from_response,
-            topics.commands: self._from_command,
-        }
 
     async def run(self) -> None:
         """Copy until `stop`."""
@@ -105,7 +81,7 @@ class Ingress:
             return
         self._subscription = await self._broker.subscribe(
             self._topics.ingress_group,
-            list(self.converters),
+            list(self.copies.converters),
             self,
             member=self._config.instance,
             session_timeout_s=self._config.session_timeout_s,
@@ -312,7 +288,7 @@ class Ingress:
         """
         if not await self._know_routes_of(records):
             return False
-        out: list[tuple[OutRecord, Record]] = []
+        out: list[Copy] = []
         for record in records:
             if not self.may_read.is_set():
                 await self._until_it_may_read()
@@ -324,7 +300,7 @@ class Ingress:
                 out = []
         return await self._land(out)
 
-    async def _land(self, out: list[tuple[OutRecord, Record]]) -> bool:
+    async def _land(self, out: list[Copy]) -> bool:
         """Send copies, each with its source, until the broker has all of them.
 
         What takes the place of a copy that is refused lands before all that follows it. Behind
@@ -340,7 +316,7 @@ class Ingress:
                 _log.warning("ingress_repeats_a_batch", error=str(error), records=len(now))
                 await asyncio.sleep(self._config.retry_pause_s)
                 continue
-            again = [instead for failure in failures for instead in self._instead(*now[failure.index], failure)]
+            again = [instead for failure in failures for instead in self.copies.instead(*now[failure.index], failure)]
             out = again + out[len(now) :]
             if any(failure.code is not Delivery.TOO_LARGE for failure in failures):
                 await asyncio.sleep(self._config.retry_pause_s)  # until an operator has repaired it
@@ -366,26 +342,6 @@ class Ingress:
             await asyncio.sleep(self._config.retry_pause_s)
         return False
 
-    def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> Iterator[tuple[OutRecord, Record]]:
-        """What to send in place of a copy that the broker refuses.
-
-        No record may hold up all others.
-        """
-        if failure.code is not Delivery.TOO_LARGE:
-            _log.error("ingress_refused", topic=copy.topic, code=failure.code, reason=failure.message)
-            yield copy, source
-            return
-        stays = f"{failure.message}; its bytes stay at {source.topic}/{source.partition}/{source.offset}"
-        if copy.topic != self._topics.dlq:
-            # From one substitute to the next, less of the record is left, until what is left fits.
-            yield self._dead_letter(source, "too_large", failure.message), source
-            if not is_refusal(copy):  # a smaller one there is not
-                yield from self._refusals(source, "too_large", failure.message)
-        elif copy.value is not None:
-            yield self._dead_letter(replace(source, value=None), "too_large", stays), source
-        else:
-            yield self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
-
     async def _commit(self, subscription: Subscription) -> None:
         """Record how far everything is copied."""
         copied, self._copied = self._copied, {}
@@ -396,140 +352,13 @@ class Ingress:
             self._copied = {**copied, **self._copied}
             _log.warning("ingress_commit_failed", error=str(error))
 
-    def _copies(self, record: Record) -> Iterator[tuple[OutRecord, Record]]:
-        """The inbox records that one source record becomes, and what each was made of.
-
-        A record that can't be read becomes a dead letter, and so does one for each route that can't
-        take it. If a person sent it, it also becomes an input that refuses it.
-        """
+    def _copies(self, record: Record) -> Iterator[Copy]:
         if not self._trails.is_calm and self._trails.is_poison(record):
-            why = "routers died on it time and again; it is set aside unread"
-            yield self._dead_letter(record, "poison", why), record
-            yield from self._refusals(record, "poison", why)
-            return
-        try:
-            for given in self.converters[record.topic](record):
-                if isinstance(given, MatchProblem):
-                    yield self._dead_letter(record, "no_key", given.message), record
-                else:
-                    yield self._addressed(given), record
-        except BatchOfEvents:
-            yield from self._copies_of_batch(record)
-        except SenderError as error:
-            yield self._dead_letter(record, _code(error), str(error)), record
-            is_damaged = isinstance(record, UnreadableRecords)
-            yield from self._refusals(record, UNREADABLE if is_damaged else refusal_code(error), str(error))
-
-    def _refusals(self, record: Record, code: str, message: str) -> Iterator[tuple[OutRecord, Record]]:
-        """The input that refuses an answer or a command, and so gives its sender a receipt."""
-        message = record.message if isinstance(record, UnreadableRecords) else message
-        if record.topic == self._topics.responses:
-            yield self._addressed(unreadable_answer(record, code, message)), record
-        elif record.topic == self._topics.commands and not is_schedule_set(record):  # a router sends those
-            yield self._addressed(unreadable_command(record, code, message)), record
-
-    def _copies_of_batch(self, batch: Record) -> Iterator[tuple[OutRecord, Record]]:
-        """The same for each event of a batch: one that can't be taken keeps back no other."""
-        try:
-            members = members_of(batch)
-        except MalformedRecord as error:
-            yield self._dead_letter(batch, "malformed", str(error)), batch
-            return
-        # counted through the batch, so that the receiver's watermark passes over none of them
-        indexes = count()
-        for number, member in enumerate(members, 1):
-            try:
-                for given in self.converters[batch.topic](member):
-                    if isinstance(given, MatchProblem):
-                        yield self._dead_letter(member, "no_key", member_words(number) + given.message), member
-                    else:
-                        yield self._addressed(replace(given, source_index=next(indexes))), member
-            except SenderError as error:
-                yield self._dead_letter(member, _code(error), member_words(number) + str(error)), member
-
-    def _addressed(self, given: InboxInput) -> OutRecord:
-        # by workflow id, so that one owner decides on all inputs of a workflow
-        partition = ids.partition_of_key(given.workflow_id.encode(), self._config.partitions)
-        record = encode_inbox(given, topic=self._topics.inbox, partition=partition)
-        if record.size_bytes() > self._broker.max_record_bytes:
-            raise RecordTooLarge(
-                f"as an input it has {record.size_bytes()} bytes; send a reference to the data instead"
-            )
-        return record
-
-    def _from_event(self, record: Record) -> Iterator[InboxInput | MatchProblem]:
-        size = len(record.value or b"")
-        if size > self._config.max_event_bytes:
-            raise RecordTooLarge(
-                f"the event has {size} bytes, and the mesh takes {self._config.max_event_bytes}: send a reference to the data"
-            )
-        event = from_record(record)
-        routes = self._routes.at(record.timestamp_ms)
-        matches = [*routes.match(event), *routes.offers(event)]
-        self.counts["matched" if matches else "unwanted"] += 1
-        for index, match in enumerate(matches):
-            if isinstance(match, MatchProblem):
-                yield match
-                continue
-            said: dict[str, Any] = {
-                "workflow_id": match.workflow_id,
-                "route": match.route.name,
-                "digest": match.route.digest,
-                "key": match.key,
-                "cloud_event": event,
-                **_source(record, index),
-            }
-            if isinstance(match, Match):
-                yield EventMatched(**said)
-            else:
-                yield EventOffered(**said, only_live=match.only_live)
-
-    def _from_response(self, record: Record) -> Iterator[InboxInput]:
-        self.counts["answers"] += 1
-        yield decode_response(record)
-
-    def _from_command(self, record: Record) -> Iterator[InboxInput]:
-        if is_schedule_set(record):
-            self.counts["schedules"] += 1
-            yield decode_schedule_set(record)
-            return
-        self.counts["commands"] += 1
-        yield decode_command(record)
-
-    def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
-        self.counts["dead_letters"] += 1
-        self.dead_letters[code] += 1
-        message = record.message if isinstance(record, UnreadableRecords) else message
-        _log.warning(
-            "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=message
-        )
-        return dead_letter(
-            record,
-            code=code,
-            message=message,
-            component="ingress",
-            group=self._topics.ingress_group,
-            topics=self._topics,
-            at_ms=self._clock.now_ms(),
-        )
+            return self.copies.set_aside(record)
+        return self.copies.of(record)
 
 
-def _up_to_large(out: Sequence[tuple[OutRecord, Record]]) -> int:
+def _up_to_large(out: Sequence[Copy]) -> int:
     """How many copies may be sent at once: up to the first that may be too large."""
     sizes = (len(copy.value) if copy.value is not None else 0 for copy, _ in out)
     return next((number for number, size in enumerate(sizes, 1) if size > _LARGE_BYTES), len(out))
-
-
-def _code(error: SenderError) -> str:
-    return "too_large" if isinstance(error, RecordTooLarge) else "malformed"
-
-
-def _source(record: Record, index: int) -> dict[str, Any]:
-    """Where an inbox record came from. The receiver's watermark depends on it."""
-    return {
-        "source_topic": record.topic,
-        "source_partition": record.partition,
-        "source_offset": record.offset,
-        "source_index": index,
-        "source_at_ms": record.timestamp_ms,
-    }

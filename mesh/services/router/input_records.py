@@ -213,3 +213,16 @@ def name_of_crossing(record: Record) -> CrossingId | None:
 
 def _base64(value: bytes | None) -> str | None:
     return None if value is None else b64encode(value).decode()
+
+
+def strayed(given: inp.Input | inp.SignReceived, record: Record, *, partitions: int) -> str:
+    """Why nobody who reads this partition can take it; empty if its workflow may be here."""
+    if not isinstance(given, inp.ResultReceived):
+        return ""
+    home = ids.partition_of_key(given.workflow_id.encode(), partitions)
+    if home == record.partition:
+        return ""
+    return (
+        f"the result of task {given.task_id} was sent to {record.topic}/{record.partition}, and its workflow is in "
+        f"partition {home}: send it to {record.topic}/{home}, with the key {given.workflow_id} (docs/agents.md)"
+    )

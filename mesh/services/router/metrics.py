@@ -112,10 +112,10 @@ class RouterMetrics:
         meters.put(names.WORKFLOWS_HELD, {(): sum(len(owner.state.workflows) for owner in held)})
         meters.put(names.CLOCK_HELD, {(): sum(owner.state.hold is not None for owner in held)})
         meters.put(names.CHECKPOINTS, {("saved",): checkpoints.saved, ("failed",): checkpoints.failed})
-        copied: Series = {(kind,): count for kind, count in ingress.counts.items() if kind != "dead_letters"}
+        copied: Series = {(kind,): count for kind, count in ingress.copies.counts.items() if kind != "dead_letters"}
         meters.put(names.COPIED, copied)
         none: Series = {(part, code): 0 for part in ("ingress", "router") for code in names.DEAD_LETTER_CODES}
-        dead: Series = {("ingress", code): count for code, count in ingress.dead_letters.items()}
+        dead: Series = {("ingress", code): count for code, count in ingress.copies.dead_letters.items()}
         parked: Series = {("router", code): count for code, count in self.parked.items()}
         meters.put(names.DEAD_LETTERS, none | dead | parked)
         self._sample_open(now_ms)
@@ -181,7 +181,7 @@ class RouterMetrics:
         read |= {tp: _offset(committed.get(tp)) for tp in copies}
         ends = await self._broker.end_offsets(list(read)) if read else {}
         # markers of transactions count, too: they are passed with the record behind them
-        lag = Counter[str](dict.fromkeys((self._topics.results, self._topics.inbox, *ingress.converters), 0))
+        lag = Counter[str](dict.fromkeys((self._topics.results, self._topics.inbox, *ingress.copies.converters), 0))
         for tp, end in ends.items():
             lag[tp.topic] += max(0, end - read[tp])
         self.meters.put(names.LAG, _labelled(lag))

@@ -13,10 +13,6 @@ The life of a batch, pipelined up to `max_flights` deep:
                                                                mark advances   failures become
                                                                                inputs
 
-Its parts: `input_queues` has what is to be decided. `decider` makes a decision of an input.
-`partition_clock` has the partition's time. `careful_mode` says how to go on after several owners
-that came to nothing.
-
 Everything here is synchronous, and one router's loop is its only caller. `flight` and `takeover` do
 the I/O.
 """
@@ -58,7 +54,7 @@ from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.decider import Decider
 from mesh.services.router.foreign_outputs import held_to_card
 from mesh.services.router.input_queues import InputQueues, pass_by
-from mesh.services.router.input_records import inbox_input, reply_input
+from mesh.services.router.input_records import inbox_input, reply_input, strayed
 from mesh.services.router.known_versions import UnknownVersion
 from mesh.services.router.own_inputs import cause_of_own
 from mesh.services.router.people import PeopleFollower, PeopleUnread, checked_answer
@@ -184,13 +180,10 @@ class Owner:
 
     @property
     def is_on_trial(self) -> bool:
-        """Whether it handles an input that owners may have died of, so that nothing else may be.
-
-        An input that waits for a version of something may wait long, and nothing handles it.
-        """
-        if self.careful.announced is None or self.is_lost():
-            return False
-        return self.wanted_digest is None and self.wants_people_ms is None
+        """Whether it handles an input that owners may have died of, so that nothing else may be."""
+        # nothing handles an input that waits for a version, which may take long
+        is_waiting = self.wanted_digest is not None or self.wants_people_ms is not None
+        return self.careful.announced is not None and not is_waiting and not self.is_lost()
 
     def is_idle(self, now_ms: int) -> bool:
         """Whether there is nothing to decide: most partitions, in most turns.
@@ -254,9 +247,9 @@ class Owner:
                 return self._careful_batch(now_ms + self.clock.offset_ms)
             except UnknownVersion as error:
                 self.wanted_digest = str(error)
-                return None
-            except PeopleUnread:
-                return None
+            except PeopleUnread:  # a look is on its way
+                pass
+            return None
         batch, now_ms = Batch(), now_ms + self.clock.offset_ms
         try:
             # First what could not be sent: until it is decided, it holds the mark back.
@@ -400,8 +393,11 @@ class Owner:
             pass_by(record, state)
             return
         # Most workflows are here, so the id is hashed only where one is not.
-        if given.workflow_id not in state.workflows and (stray := self._strayed(given)):
-            decider.park(batch, record, "wrong_partition", stray, now_ms, workflow_id="")
+        found = (
+            "" if given.workflow_id in state.workflows else strayed(given, record, partitions=self._config.partitions)
+        )
+        if found:
+            decider.park(batch, record, "wrong_partition", found, now_ms, workflow_id="")
             return
         # No decision (docs/adr/0009): thousands of tasks with
         # heartbeats would fill the log with them.
@@ -457,19 +453,6 @@ class Owner:
             return reply_input(record)
         given, cause = inbox_input(record)
         return (None if is_repeated(self._decider.state, given) else given), cause
-
-    def _strayed(self, given: ResultReceived | SignReceived | InboxInput) -> str:
-        """Why nobody here can take this result; empty if it may be one of ours."""
-        if not isinstance(given, ResultReceived):
-            return ""
-        home = ids.partition_of_key(given.workflow_id.encode(), self._config.partitions)
-        if home == self.partition:
-            return ""
-        results = self._topics.results
-        return (
-            f"the result of task {given.task_id} was sent to {results}/{self.partition}, and its workflow is in partition "
-            f"{home}: send it to {results}/{home}, with the key {given.workflow_id} (docs/agents.md)"
-        )
 
     def _take_own(self, batch: Batch, now_ms: int) -> None:
         """Decide on what could not be sent."""

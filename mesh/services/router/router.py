@@ -89,9 +89,8 @@ class Router:
         self._holdings = Holdings(config.retry_pause_s, entropy)
         self._membership = Membership(broker, topics, config, self._holdings, self._land)
         self.owners = self._holdings.owners
-        self._background: dict[
-            str, asyncio.Task[None]
-        ] = {}  # at most one of each kind: taking over, barriers, definitions
+        # at most one of each kind: taking over, barriers, definitions
+        self._background: dict[str, asyncio.Task[None]] = {}
         self._flying: set[asyncio.Task[None]] = set()
         self._saturated = False  # the last poll took all it could
         self._ready = ready or asyncio.Event()
@@ -249,9 +248,8 @@ class Router:
                         await asyncio.sleep(self._config.retry_pause_s)
                         continue
                     if self._decide(records, flights, reader):
-                        await asyncio.sleep(
-                            0
-                        )  # appends begin, and on the embedded log are done, before the next poll is made ready
+                        # appends begin, and on the embedded log are done, before the next poll
+                        await asyncio.sleep(0)
                     self._look_after(flights, len(records))
                 # a take-over that is not done has nothing to land, and the
                 # next owner claims for itself
@@ -356,16 +354,21 @@ class Router:
                 launched = True
         return launched
 
-    def _may_decide(self) -> Iterator[Owner]:
+    def _may_decide(self) -> Iterable[Owner]:
         """The owners that may decide now; one alone while it has an input on trial.
 
         Ingress reads nothing meanwhile. What kills us would be counted against that input.
         """
+        if self.ingress.is_on_trial:
+            return ()
         owners = list(self.owners.values())
-        on_trial = [owner for owner in owners if owner.is_on_trial]
-        for owner in on_trial or owners:
-            if self.ingress.is_on_trial:
-                return
+        if any(owner.careful.is_on for owner in owners):
+            return self._may_decide_with_care(owners)
+        self.ingress.may_read.set()
+        return owners
+
+    def _may_decide_with_care(self, owners: Sequence[Owner]) -> Iterator[Owner]:
+        for owner in [owner for owner in owners if owner.is_on_trial] or owners:
             yield owner
             if owner.is_on_trial:
                 break

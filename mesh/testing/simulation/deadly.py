@@ -36,7 +36,7 @@ def is_deadly(record: Record) -> bool:
 
 def make_mortal(router: Router, incarnation: Incarnation, topics: Topics) -> None:
     """Let this router die when it looks at such an input."""
-    honest = router.ingress.converters[topics.events]
+    honest = router.ingress.copies.converters[topics.events]
 
     def convert(record: Record) -> Iterator[Any]:
         if is_deadly(record):
@@ -60,4 +60,4 @@ def make_mortal(router: Router, incarnation: Incarnation, topics: Topics) -> Non
 
     honest_owner = router._new_owner  # noqa: SLF001 - as above
     vars(router)["_new_owner"] = new_owner
-    router.ingress.converters[topics.events] = convert
+    router.ingress.copies.converters[topics.events] = convert
