@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, approval, called_route, calling, route
 from test_transcripts import SCENARIOS
 
+from mesh.core.delegations import Delegation, KnownDelegation
 from mesh.core.events import WorkflowMigrated, WorkflowStarted
 from mesh.core.inputs import Undeliverable
 from mesh.core.json_values import is_same
@@ -190,6 +191,17 @@ def voted() -> Partition:
     return made
 
 
+def voted_for_another() -> Partition:
+    """One of the two votes for a manager who is away."""
+    away = Delegation(id="d", giver="ben", to="fay", start_ms=0, until_ms=2**50, signed="own")
+    known = (KnownDelegation(delegation=away, from_ms=0),)
+    made = Partition(route(VOTED), directory=replace(MANAGERS, delegations=known))
+    made.start()
+    after(made, 10).vote("ana")
+    after(made, 10).vote("fay", on_behalf="ben")
+    return made
+
+
 def asked_in_the_middle() -> Partition:
     """An agent asks for two calls: one is edited, and the other can be asked of nobody at first."""
     made = Partition(route(ASKING), directory=MANAGERS)
@@ -260,6 +272,7 @@ def sent_nowhere() -> Partition:
         blocked,
         voted,
         voted_and_thought_again,
+        voted_for_another,
         asked_in_the_middle,
         sent_nowhere,
     ],
