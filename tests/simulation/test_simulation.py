@@ -246,8 +246,8 @@ def test_drawn_routes_are_those_of_the_seed_and_have_every_rule_between_them() -
     documents = [one.first.definition for one in drawn]
     steps = [step for document in documents for step in document["steps"].values()]
     keys = {key for document in documents for key in document} | {key for step in steps for key in step}
-    # `requester` is for approvals of several people, which the route `vote` has
-    assert {*ROUTE.keys, *STEP.keys} - {"requester"} <= keys
+    # Both are for approvals of several people, which fixed routes have.
+    assert {*ROUTE.keys, *STEP.keys} - {"requester", "approve"} <= keys
     joins = {next(iter(step["needs"])) for step in steps if isinstance(step.get("needs"), dict)}
     assert joins == {"any", "count", "first_of"}
 

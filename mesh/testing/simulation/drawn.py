@@ -98,6 +98,8 @@ class _Drawing:
             # twice
             "closed_retention": self.one("30d", "5s") if self.is_last else "30d",
             "keep_events": self.one("5s", "20s", "90s"),
+            # the second is not there in every event, and is left out then
+            "search": {"n": "${{ event.data.n }}", "who": "${{ event.data.nobody }}"},
             **budget,
             **limits,
             "steps": self.steps,
