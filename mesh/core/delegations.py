@@ -27,7 +27,6 @@ MOST_NAMED: Final = 100  # roles or routes of one delegation
 MOST_UNDER_WAY: Final = 50  # delegations of one person that have not ended
 MOST_MANDATES: Final = 8  # of one answer that is held
 
-
 SAID: Final = "d-"
 """What the ids of delegations begin with that people give in answers, and no others."""
 
@@ -185,7 +184,7 @@ class DelegationTimeline:
 
 
 def why_invalid(delegation: Delegation) -> str:
-    """Why nobody may delegate so, whoever it is; empty if the values hold."""
+    """Why nobody at all may delegate so; empty if the values hold."""
     if delegation.start_ms >= delegation.until_ms:
         return "it ends before it begins"
     if delegation.until_ms - delegation.start_ms > LONGEST_DAYS * _DAY_MS:

@@ -36,7 +36,7 @@ ON_TIME_MS: Final = 60_000
 """A reminder that is at most so late counts as of its instant, so the cool-down runs from there."""
 
 TOLD_LATE_MS: Final = 86_400_000
-"""A close that is older is told to nobody."""
+"""Nobody gets a notice of a close that is older."""
 
 _OPEN_MS: Final = 3_600_000
 """... but where it had to wait for a person's hours, so long after they have begun."""

@@ -274,7 +274,7 @@ class Client:
     ) -> Receipt:
         """Say something of oneself: delegate, end a delegation, or be absent. As `answer`.
 
-        What is accepted is on the people's topic, and in effect two seconds later.
+        What is accepted goes to the topic of delegations, and is in effect two seconds later.
         """
         answer_id = f"answer-{self._entropy.token()}"
         response = encode_response(

@@ -80,7 +80,7 @@ class PeopleReader:
             self._has_said = True
 
     async def refresh(self) -> None:
-        """Read up to the topic's current end: one call to the broker if nothing is new."""
+        """Read up to the current end of both topics: a call for each if nothing is new."""
         await self._topic.refresh()
         if self._has_said:
             await self._said.refresh()

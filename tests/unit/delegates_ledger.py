@@ -1,6 +1,6 @@
 """Judges votes that people give for others, from what was said and what the log has.
 
-It knows the rules of docs/approvals.md, and nothing of how `decide` keeps them. It is told each
+It knows the rules of docs/approvals.md, and nothing of how `decide` keeps them. It takes each
 delegation as it was written, and each answer as it is read.
 """
 

@@ -63,7 +63,7 @@ def test_a_question_makes_nobody_one_who_may_answer_the_approval(tmp_path: Path)
         await m.pass_time(8.5 * HOUR_S)
         reminded = [one for one in m.receivers.told() if one.startswith("reminder")]
         assert sorted(reminded) == ["reminder/1 ana", "reminder/1 ben"]
-        # one who was only asked before is told of the approval itself once it waits for them
+        # who was only asked before gets a notice of the approval itself once it waits for them
         await m.do(lambda p: p.order("extend", by_ms=8 * 3_600_000))
         await m.do(lambda p: p.order("reassign", people=("dee",)))
         await m.pass_time()

@@ -1,4 +1,4 @@
-"""Dead letters go back to where they belong, once, whoever sends them back at the same time."""
+"""Dead letters go back to where they belong, and once, even if several people send them back."""
 
 import asyncio
 import json

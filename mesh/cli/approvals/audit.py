@@ -2,8 +2,8 @@
 
 Owns its rows: who was asked, each edition with its digest and what it changed, every answer with
 the broker's time, its code and its proof, the questions that were asked back with what became of
-them, and by which rule it closed. It needs the log, so an
-operator's rights. It shows what the log says; `mesh audit verify` checks that.
+them, and by which rule it closed. It needs the log, so an operator's rights. It shows what the log
+says; `mesh audit verify` checks that.
 """
 
 from collections.abc import Iterator, Sequence

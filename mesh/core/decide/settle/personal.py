@@ -74,7 +74,7 @@ def _delegation(draft: Draft, given: AnswerGiven2) -> DelegationGiven | Refusal:
         by=given.by,
         reason=given.reason,
         signed=_level(given),
-        # so that an audit can check it, whoever may write the topic
+        # so that an audit can check it, without trust in who writes the topic
         jws=given.jws,
     )
     if why := why_invalid(one):
