@@ -103,6 +103,27 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
+def freeze_between_transactions(pid: int, file: Path) -> None:
+    """Stop a process with SIGSTOP while it holds no lock of the SQLite file.
+
+    Stopped inside a transaction it would hold up every writer, as docs/architecture.md says.
+    """
+    connection = apsw.Connection(str(file))
+    connection.set_busy_timeout(2_000)  # much longer than the others' own transactions
+    try:
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+            except apsw.BusyError:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.05)  # it must come out of its transaction before the next try
+            else:
+                return
+    finally:
+        connection.close()
+
+
 @cache
 def commands() -> Commands:
     """What runs the commands of this whole run, until its end."""
@@ -200,24 +221,11 @@ class MeshProcesses:
         return process
 
     def freeze(self, process: Process) -> None:
-        """Stop the process, but not inside a SQLite transaction.
-
-        There it would hold up every writer, as docs/architecture.md says.
-        """
-        while True:
+        """Stop the process, but not inside a SQLite transaction."""
+        if self.broker_url.startswith("sqlite://"):
+            freeze_between_transactions(process.pid, Path(self.broker_url.removeprefix("sqlite://")))
+        else:
             process.freeze()
-            if not self.broker_url.startswith("sqlite://"):
-                return
-            file = apsw.Connection(self.broker_url.removeprefix("sqlite://"))
-            file.set_busy_timeout(2_000)  # much longer than the others' own transactions
-            try:
-                file.execute("BEGIN IMMEDIATE; ROLLBACK")
-            except apsw.BusyError:
-                process.thaw()
-                continue
-            finally:
-                file.close()
-            return
 
     def end(self) -> None:
         """Kill every process that is left."""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from mesh_processes import freeze_between_transactions
 
 from mesh.adapters.sqlite import SqliteBroker, readers, subscription
 from mesh.ports import Committed, OutRecord, Record, TopicPartition, TopicSpec
@@ -143,7 +144,7 @@ async def test_a_member_stopped_past_its_lease_loses_its_share_without_a_word_an
     async with _worker("work", file, 0.5) as worker:
         await _line(worker, lambda line: line.startswith("assigned"))
         await _until(lambda: len(member.share) == 2)
-        worker.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(freeze_between_transactions, worker.pid, file)
         await _until(lambda: held.assignment() == frozenset(TASKS))
         worker.send_signal(signal.SIGCONT)
         said = await _line(worker, lambda line: line.startswith(("assigned", "revoked")))
