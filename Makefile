@@ -1,7 +1,7 @@
 # make demo    watch the mesh work, and answer its questions   (YES=1: a scripted approver answers)
 # make test    all tests; real Kafka too where Java 17 and Maven are there (MESH_REQUIRE_KAFKA=1: it must be)
 # make check   the quick ones: format, lint, types, imports, unit tests with few draws
-# make lint    those of them that run nothing: format, lint, types, imports
+# make lint    those of them that run no tests: generated files, format, lint, types, imports
 # make coverage  the pure core's branches, all of them, by the unit tests alone
 # make kafka   a single-node Apache Kafka on localhost:9092, until Ctrl-C
 # make bench   workflows a second and latency, next to the bare floor   (BROKER=sqlite|kafka)
@@ -35,6 +35,7 @@ test-processes: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 3 --dist loadfile tests/acceptance tests/contract tests/integration
 
 lint: .venv/dev
+	@$(BIN)/python -m docs.stale
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

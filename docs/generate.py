@@ -1,9 +1,9 @@
 """Writes the pages that can be derived from the code: `python docs/generate.py`.
 
 Owns `docs/settings.md`, which comes from `mesh.settings.Settings`, `docs/metrics.md`, which comes
-from `mesh.metrics.names`, and the tables of `docs/route-reference.md`, which come from
-`mesh.routes.keys`. A test compares the committed pages
-with what this would write.
+from `mesh.metrics.names`, and the tables of `docs/route-reference.md` and
+`docs/route.schema.json`, which come from `mesh.routes.keys`. `make lint` and a test compare what is
+committed with what this would write.
 """
 
 import ast
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import annotated_types
+import orjson
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mesh.metrics import names
 from mesh.metrics.meters import MOST_SERIES
+from mesh.routes.schema.route import route_schema
 from mesh.routes.schema.tables import with_tables
 from mesh.settings import PREFIX, Settings
 
@@ -193,6 +195,8 @@ def files() -> dict[Path, str]:
         FOLDER / "settings.md": settings_page(),
         FOLDER / "metrics.md": metrics_page(),
         reference: with_tables(reference.read_text(encoding="utf-8")),
+        # as `mesh routes schema` prints it
+        FOLDER / "route.schema.json": orjson.dumps(route_schema(), option=orjson.OPT_INDENT_2).decode() + "\n",
     }
 
 

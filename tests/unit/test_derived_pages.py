@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import generate
+from docs import generate, stale
 from mesh.settings import PREFIX, Settings
 
 
@@ -29,3 +29,18 @@ def test_every_number_has_a_range() -> None:
         if field.annotation in {int, float}:
             assert generate.allowed(field), name
             assert generate.allowed(field) in rows[PREFIX + name.upper()]
+
+
+def test_a_stale_file_and_one_that_is_not_there_are_named_with_the_command(tmp_path: Path) -> None:
+    same, other = tmp_path / "same", tmp_path / "other"
+    same.write_text("1")
+    other.write_text("2")
+    wanted = {same: "1", other: "3", tmp_path / "new": "4"}
+    lines = [*stale.stale({"make it": wanted})]
+    assert lines == [
+        f"{tmp_path / name} is stale: run `make it`, and commit what it writes\n" for name in ("other", "new")
+    ]
+
+
+def test_nothing_generated_is_stale() -> None:
+    assert [*stale.stale(stale.generated())] == []
