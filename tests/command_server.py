@@ -2,9 +2,9 @@
 
 Most of a short command's time goes into loading Python modules, and tests run hundreds of them.
 This process loads the modules once and forks for each command. The command is `mesh.cli.main` with
-its own arguments, environment, folder and streams. `Commands` is the tests' side;
-`python command_server.py FD` is the server's, which ends when the tests' side of the socket is
-closed.
+its own arguments, environment, folder and streams. `Commands` is the tests' side: it runs a command
+to its end, or starts one that goes on (`Started`), such as a router. `python command_server.py FD`
+is the server's side, which ends when the tests' side of the socket is closed.
 """
 
 import json
@@ -49,23 +49,89 @@ class Commands:
         self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdin: bytes, timeout_s: float
     ) -> tuple[int, bytes, bytes]:
         """The exit code, standard output and standard error. Raises `TimeoutError`."""
-        request = json.dumps([list(arguments), dict(env), str(cwd)]).encode()
         with TemporaryFile() as out, TemporaryFile() as err:
-            (given, give), (told, tell) = os.pipe(), os.pipe()
+            given, give = os.pipe()
             try:
-                with self._lock:
-                    socket.send_fds(self._socket, [request], [given, out.fileno(), err.fileno(), tell])
+                told = self._begin(arguments, env, cwd, [given, out.fileno(), err.fileno()])
             finally:
                 os.close(given)
-                os.close(tell)
             Thread(target=_write, args=(give, stdin), daemon=True).start()
             with os.fdopen(told, "rb", buffering=0) as answer:
                 code = _code(answer.fileno(), timeout_s)
             return code, _text(out.fileno()), _text(err.fileno())
 
+    def start(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: int) -> "Started":
+        """A process that goes on. `output`: the file for both of its streams."""
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            return Started(self._begin(arguments, env, cwd, [nothing, output, output]))
+        finally:
+            os.close(nothing)
+
+    def _begin(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, streams: Sequence[int]) -> int:
+        """Have a command begin.
+
+        Returns the pipe on which it says its process id, and its exit code at the end.
+        """
+        request = json.dumps([list(arguments), dict(env), str(cwd)]).encode()
+        told, tell = os.pipe()
+        try:
+            with self._lock:
+                socket.send_fds(self._socket, [request], [*streams, tell])
+        finally:
+            os.close(tell)
+        return told
+
     def close(self) -> None:
         self._socket.close()
         self._server.wait(WAIT_S)
+
+
+class Started:
+    """A process that was forked for a test. It is used as a `subprocess.Popen`."""
+
+    def __init__(self, told: int) -> None:
+        if not select.select([told], [], [], WAIT_S)[0]:
+            raise TimeoutError(f"a process was not forked in {WAIT_S:g} s")
+        said = os.read(told, 100).split()
+        if not said:
+            raise ChildProcessError("a process ended before it could say its id")
+        self.pid = int(said[0])
+        self.returncode: int | None = None
+        self._told, self._said = told, said
+        try:
+            self._process: int | None = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # it has ended
+            self._process = None
+
+    def poll(self) -> int | None:
+        return self._wait(0)
+
+    def wait(self, timeout_s: float) -> int:
+        """The exit code. Raises `TimeoutError`."""
+        code = self._wait(timeout_s)
+        if code is None:
+            raise TimeoutError(f"process {self.pid} did not end in {timeout_s:g} s")
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens to a process that has ended."""
+        if self.poll() is None and self._process is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _wait(self, timeout_s: float) -> int | None:
+        if self.returncode is None and (self._process is None or select.select([self._process], [], [], timeout_s)[0]):
+            # all that it will ever say is there
+            with os.fdopen(self._told, "rb") as rest:
+                said = [*self._said, *rest.read().split()]
+            self.returncode = int(said[1]) if len(said) > 1 else KILLED
+            if self._process is not None:
+                os.close(self._process)
+        return self.returncode
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -122,6 +188,7 @@ def _become(request: bytes, fds: Sequence[int]) -> None:
     tell = fds[3]
     code = 1
     try:
+        os.set_inheritable(tell, False)
         os.write(tell, b"%d " % os.getpid())
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.chdir(cwd)

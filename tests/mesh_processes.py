@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
-from command_server import Commands
+from command_server import Commands, Started
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.outcomes import Outcome, decode_outcome
@@ -54,14 +54,23 @@ class Ran(NamedTuple):
 
 
 class Process:
-    """One process of the mesh. Its output goes to a file that a failing test can show."""
+    """One process of the mesh. Its output goes to a file that a failing test can show.
+
+    `command`: the words after `mesh`, or a whole command of its own, which begins with `python`'s
+    path. The first is forked from a process that has the mesh loaded, the second is a new
+    interpreter.
+    """
 
     def __init__(self, name: str, command: Sequence[str], env: dict[str, str], log: Path) -> None:
         self.name, self.log = name, log
+        self._process: subprocess.Popen[bytes] | Started
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+            if command[0] == sys.executable:
+                self._process = subprocess.Popen(
+                    command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
+            else:
+                self._process = commands().start(command, env=env, cwd=ROOT, output=output.fileno())
 
     @property
     def pid(self) -> int:
@@ -216,7 +225,7 @@ class MeshProcesses:
         own = self.env(
             MESH_INSTANCE=f"{name}-{number}", MESH_HEARTBEAT_FILE=str(self.folder / f"heartbeat-{number}"), **env
         )
-        process = Process(name, [sys.executable, "-m", "mesh", *command], own, self.folder / f"{number:02}-{name}.log")
+        process = Process(name, command, own, self.folder / f"{number:02}-{name}.log")
         self.processes.append(process)
         return process
 
