@@ -9,7 +9,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["fixtures_kafka", "fixtures_mesh", "mesh.testing.pytest_plugin", "pytester"]
+pytest_plugins = ["fixtures_kafka", "fixtures_mesh", "fixtures_simulation", "mesh.testing.pytest_plugin", "pytester"]
 pytest.register_assert_rewrite("mesh.testing.broker_contract")
 
 for name in (

@@ -18,8 +18,14 @@ PLANS: dict[str, Callable[[Plan], Plan]] = {}
 
 CAUGHT_BY: dict[str, int] = {
     "a_checkpoint_that_is_ahead_of_the_log_is_used": 4,
+    "a_schedule_does_not_wait_for_its_next_time": 41,
     "another_logs_checkpoint_is_written_over": 9,
+    "every_item_may_fail": 3,
+    "flights_overtake_each_other_on_the_way_to_other_workflows": 9,
+    "grants_of_a_limit_that_are_merged_count_as_of_the_first": 2,
+    "ingress_looks_for_activations_too_seldom": 31,
     "the_end_of_one_items_call_is_taken_for_anothers": 24,
+    "what_a_call_took_counts_twice": 2,
 }
 """A seed that notices a fault which most seeds miss. It is tried first, to save time."""
 

@@ -12,6 +12,8 @@ from faults import CAUGHT_BY, FAULTS, PLANS, plan_for
 
 from mesh.testing.simulation import simulate
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 MOST_SEEDS = 100
 assert {faulty_inputs, faulty_owners, faulty_rules, faulty_weather}  # loaded, so that their faults are among FAULTS
 

@@ -24,6 +24,8 @@ from mesh.testing.simulation.drawn import draw_routes
 from mesh.testing.simulation.heavy import HEAVY
 from mesh.testing.simulation.runs import drawn_yaml
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 BEGIN, END = map(int, os.environ.get("MESH_SIMULATION_SEEDS", "0:100").split(":"))
 
 EXPECTED = (
