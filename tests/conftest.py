@@ -5,11 +5,14 @@ draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make coverage`. `make ch
 """
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["fixtures_kafka", "fixtures_mesh", "fixtures_simulation", "mesh.testing.pytest_plugin", "pytester"]
+UNIT = Path(__file__).parent / "unit"
+LONG = ("slow", "deep")
 pytest.register_assert_rewrite("mesh.testing.broker_contract")
 
 for name in (
@@ -23,6 +26,11 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.register_profile("explore", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("same"), max_examples=15)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the unit tests, those that take long begin first. So no core waits for them at the end."""
+    items.sort(key=lambda item: not (item.path.is_relative_to(UNIT) and any(map(item.get_closest_marker, LONG))))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,7 +84,7 @@ def passes_over(owner: Owner, due_ms: int, of_broker: float, of_router: float, l
     return ""
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=draws(80), deadline=None)
 @given(
     # of the broker's clock at the claim; how far the router's is ahead; what the claim took
     clocks=st.tuples(parts_ms, st.floats(-2_000, 2_000), st.floats(0, 5)),
@@ -206,7 +207,7 @@ def astray(steps: list[Step]) -> str:
     return ""
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(steps=STEPS)
 def test_a_partitions_time_is_what_has_passed_whichever_clock_jumps(steps: list[Step]) -> None:
     assert astray(steps) == ""

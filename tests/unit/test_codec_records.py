@@ -10,6 +10,7 @@ from typing import Any, get_args
 import msgspec
 import orjson
 import pytest
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -156,7 +157,7 @@ def test_a_decision_comes_back(decision: Decision) -> None:
 
 @pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: str(kind.__name__))
 def test_every_event_comes_back_in_a_decision(kind: type[Event]) -> None:
-    @settings(busy, max_examples=15)
+    @settings(busy, max_examples=draws(15))
     @given(any_of(kind))
     def comes_back(event: Event) -> None:
         decision = msgspec.structs.replace(DECISION, events=(event,))

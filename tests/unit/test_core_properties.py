@@ -12,6 +12,7 @@ from typing import Any, get_args
 import drawn_routes
 import pytest
 from drawn_routes import AWAITED, FLAVOURS, RESERVE, Drawn, routes
+from draws import draws
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -581,7 +582,7 @@ def test_a_step_that_a_migration_adds_keeps_to_the_budget(reserve: dict[str, flo
 @pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_the_promises_hold_in_a_few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(begin_portion, "PORTION", 2)
-    run_state_machine_as_test(Core, settings=settings(max_examples=20, stateful_step_count=30))
+    run_state_machine_as_test(Core, settings=settings(max_examples=draws(20), stateful_step_count=30))
 
 
 @pytest.mark.deep

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,7 +69,7 @@ async def copied(sizes: Sequence[int]) -> Broker:
     return found
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=draws(30))
 @given(sizes=st.lists(st.sampled_from([10, 50_000, 100_000, 300_000, 900_000]), max_size=8))
 async def test_a_refusal_lands_where_its_answer_would_have_landed(sizes: list[int]) -> None:
     broker = await copied(sizes)

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from draws import draws
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -352,7 +353,7 @@ def test_limits_hold_whatever_happens_for_longer() -> None:
     run_state_machine_as_test(Limits, settings=settings(max_examples=1_500, stateful_step_count=80))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=draws(40), deadline=None)
 @given(
     rate=st.sampled_from([1, 2, 5, 101, 130]),
     bursts=st.lists(

@@ -46,6 +46,7 @@ def test_the_first_comes_at_once_and_a_reminder_when_the_hours_begin(tmp_path: P
     play(tmp_path, ROLES, scene, **TWO)
 
 
+@pytest.mark.deep  # it plays many hours
 def test_what_is_held_is_told_as_it_is_when_the_hours_begin(tmp_path: Path) -> None:
     async def scene(m: NotifiedMesh) -> None:
         await at_night(m, "ana", "ben")
@@ -69,6 +70,7 @@ def test_what_is_held_is_told_as_it_is_when_the_hours_begin(tmp_path: Path) -> N
     play(tmp_path, ROLES, scene, **TWO)
 
 
+@pytest.mark.deep  # it plays many hours
 def test_a_question_comes_at_once_and_its_answer_within_the_hours(tmp_path: Path) -> None:
     async def scene(m: NotifiedMesh) -> None:
         await at_night(m, "ana", "dee")
@@ -86,6 +88,7 @@ def test_a_question_comes_at_once_and_its_answer_within_the_hours(tmp_path: Path
     play(tmp_path, ROLES, scene, **TWO, ask_back={"to": {"role": "clerk"}})
 
 
+@pytest.mark.deep  # it plays many hours
 def test_nothing_waits_where_the_deadline_comes_before_the_hours(tmp_path: Path) -> None:
     async def scene(m: NotifiedMesh) -> None:
         await at_night(m, "ana")
@@ -97,6 +100,7 @@ def test_nothing_waits_where_the_deadline_comes_before_the_hours(tmp_path: Path)
     play(tmp_path, ROLES, scene, **{**TWO, "deadline": "8h"})
 
 
+@pytest.mark.deep  # it plays many hours
 @pytest.mark.parametrize(("off", "told"), [(13, ["ana", "ben"]), (22, ["ana", "ben"]), (38, [])])
 def test_a_close_is_told_for_a_day_and_for_an_hour_of_the_hours_after_it(
     off: int, told: list[str], tmp_path: Path
@@ -118,6 +122,7 @@ def test_a_close_is_told_for_a_day_and_for_an_hour_of_the_hours_after_it(
     play(tmp_path, ROLES, scene, **TWO)
 
 
+@pytest.mark.deep  # it plays many hours
 def test_a_calendar_that_is_not_in_effect_holds_nothing_back_until_it_is(tmp_path: Path) -> None:
     async def scene(m: NotifiedMesh) -> None:
         await at_night(m)

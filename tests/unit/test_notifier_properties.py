@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from notified_mesh import LOOK_S, NotifiedMesh, begin, play
@@ -95,7 +96,7 @@ def check_questions(m: NotifiedMesh, key: str, told: list[Notice]) -> None:
         assert any((one.what, one.number) == (what, number) for one in told)
 
 
-@settings(max_examples=25)
+@settings(max_examples=draws(25))
 @given(steps=st.lists(STEPS, min_size=5, max_size=30))
 def test_each_notice_arrives_at_least_once_and_counts_once(steps: list[tuple[Any, ...]]) -> None:
     async def scene(m: NotifiedMesh) -> None:

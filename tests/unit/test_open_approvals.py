@@ -217,6 +217,7 @@ def test_every_fault_is_noticed(fault: Callable[[pytest.MonkeyPatch], None], mon
     assert any(played(seed)[1] for seed in range(SEEDS))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", sorted(TO_COMPLETE, key=repr))
 def test_an_event_that_does_not_say_what_it_changes_is_noticed(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_draft, "TO_COMPLETE", TO_COMPLETE - {kind})

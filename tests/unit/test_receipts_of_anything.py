@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import orjson
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ records = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=draws(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(records)
 def test_whatever_comes_has_one_receipt_each_and_the_router_lives(
     sent: list[tuple[str, bytes | None, list[Header]]],

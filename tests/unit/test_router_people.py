@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,7 +202,7 @@ acts = st.lists(
 
 
 @given(acts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_two_routers_judge_alike_whatever_comes_in_which_order(some: Sequence[Act]) -> None:
     asyncio.run(_judge_alike(some))
 

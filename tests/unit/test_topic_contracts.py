@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def broker() -> Broker:
 def schema(name: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((CONTRACTS / "schemas" / f"{name}.json").read_text())
     return document
+
+
+@cache
+def validator(name: str) -> Any:
+    """What checks messages against a schema, which is checked itself once."""
+    document = schema(name)
+    kind = jsonschema.validators.validator_for(document)
+    kind.check_schema(document)
+    return kind(document)
 
 
 # --- topics.yaml ----------------------------------------------------------------------------------
@@ -181,7 +191,7 @@ def test_derived_files_are_as_the_code_makes_them(path: Path) -> None:
 
 def test_every_message_has_a_schema_that_is_one() -> None:
     for name in {message for contract in contracts() for message in contract.messages} - {"dead-letter"}:
-        jsonschema.Draft202012Validator.check_schema(schema(name))
+        assert isinstance(validator(name), jsonschema.Draft202012Validator)
 
 
 def references(value: Any) -> set[str]:
@@ -335,9 +345,9 @@ WRITTEN: list[tuple[str, OutRecord]] = [
 
 @pytest.mark.parametrize(("name", "written"), WRITTEN, ids=[name for name, _ in WRITTEN])
 def test_what_the_code_writes_holds_to_its_schema_and_is_an_event(name: str, written: OutRecord) -> None:
-    jsonschema.validate(orjson.loads(written.value or b""), schema(name))
+    validator(name).validate(orjson.loads(written.value or b""))
     event = from_record(Record(written.topic, 0, 0, 0, written.key, written.value, written.headers))
-    jsonschema.validate(event, schema("event"))
+    validator("event").validate(event)
 
 
 HOLDS = {
@@ -370,7 +380,7 @@ def test_a_schema_refuses_what_the_codec_refuses_and_nothing_else(name: str) -> 
     documents += [{**whole, field: value} for field, values in VALUES.items() for value in values]
     documents += [{**whole, "command": "migrate", "to": value} for value in VALUES["to"]]
     decode = decode_response if name == "approval-response" else decode_command
-    validator = jsonschema.Draft202012Validator(schema(name))
+    checked = validator(name)
     for document in documents:
         record = Record("t", 0, 0, 0, None, orjson.dumps(document), ())
         try:
@@ -379,7 +389,7 @@ def test_a_schema_refuses_what_the_codec_refuses_and_nothing_else(name: str) -> 
             taken = False
         else:
             taken = True
-        assert validator.is_valid(document) is taken, document
+        assert checked.is_valid(document) is taken, document
 
 
 @pytest.mark.parametrize(
