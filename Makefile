@@ -13,23 +13,26 @@ BROKER ?= sqlite
 # processes, and each would spend half a second of CPU on compiling the mesh again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: test-simulations test-processes test-units demo test lint check coverage format kafka bench lock clean
+.PHONY: test-simulations test-others test-processes test-units demo test lint check coverage format kafka bench lock clean
 
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
 
-# Two halves side by side: one keeps a core busy; the other waits for processes and brokers most of
-# the time, so three of its files run at once. Then the unit tests, on all cores (UNITS: which of
-# them).
+# Two jobs side by side: one keeps a core busy; the other waits for processes and brokers most of
+# the time, so three of its files run at once. The unit tests follow as soon as the processes are
+# done, on all cores, so that no core idles until the simulations are (UNITS: which of them).
 test: .venv/dev
-	@$(MAKE) --no-print-directory -j2 test-simulations test-processes
-	@$(MAKE) --no-print-directory test-units
+	@$(MAKE) --no-print-directory -j2 test-simulations test-others
 
 test-simulations: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/simulation tests/routes tests/scenarios
 
+test-others: .venv/dev
+	@$(MAKE) --no-print-directory test-processes
+	@$(MAKE) --no-print-directory test-units
+
 test-units: .venv/dev
-	@$(BIN)/python -m pytest -q -p no:cacheprovider -n auto tests/unit $(UNITS)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -n auto --dist worksteal tests/unit $(UNITS)
 
 test-processes: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 3 --dist loadfile tests/acceptance tests/contract tests/integration
@@ -42,10 +45,10 @@ lint: .venv/dev
 	@$(BIN)/lint-imports
 
 check: lint
-	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n auto tests/unit -m "not slow and not deep"
+	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit -m "not slow and not deep"
 
 coverage: .venv/dev
-	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow" \
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit -m "not slow" \
 		--cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 format: .venv/dev
