@@ -29,6 +29,7 @@ _KAFKA: Final = "kafka_"
 _KAFKA_PORT: Final = 9092
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(:(?P<port>\d{1,5}))?")
 _MAX_PORT: Final = 65_535
+_ADDRESS: Final = r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}$"
 _USER: Final = re.compile(r"(?<=://)[^/]*@")
 _READ_AGAIN: Final = 5
 _CLOSE: Final = 0.85  # difflib's ratio: a typing error, not merely another name with our prefix
@@ -296,6 +297,14 @@ class Settings(BaseSettings):
     smtp_from: str = Field("", pattern=r"^([^\s@<>]+@[^\s@<>]+)?$")
     """The sender of the notifier's e-mail. Needed with `MESH_SMTP_HOST`."""
 
+    gateway_address: str = Field("127.0.0.1:8085", pattern=_ADDRESS)
+    """Host and port at which the gateway takes events. Only this machine can reach the default."""
+    gateway_config: Path | None = None
+    """The file that says who may send events to the gateway, and which webhooks it takes.
+
+    Without it anybody may, so then the address must be one that only this machine can reach.
+    """
+
     log_level: LogLevel = "info"
     """The least severe log lines that are written."""
     log_format: LogFormat = "auto"
@@ -306,7 +315,7 @@ class Settings(BaseSettings):
     """Base address of an OTLP/HTTP collector; else OpenTelemetry's own variables hold."""
     metrics: MetricsExporter = "off"
     """Where metrics go: nowhere, to an OTLP collector, or to a Prometheus that reads them here."""
-    metrics_address: str = Field("127.0.0.1:9464", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}$")
+    metrics_address: str = Field("127.0.0.1:9464", pattern=_ADDRESS)
     """Host and port of the Prometheus endpoint. Port 0 takes a free one, which the log names.
 
     Each process on a machine needs its own; `mesh dev` gives its processes this port and the next

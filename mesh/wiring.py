@@ -426,6 +426,39 @@ async def run_notifier(settings: Settings) -> None:
         await observed.close()
 
 
+async def run_gateway(settings: Settings) -> None:
+    """Run a gateway until SIGTERM or SIGINT."""
+    from mesh.gateway.app import Gateway  # noqa: PLC0415 - others do not need the gateway's parts
+    from mesh.gateway.config import config_of  # noqa: PLC0415 - as above
+    from mesh.gateway.intake import Intake  # noqa: PLC0415 - as above
+    from mesh.gateway.server import GatewayServer  # noqa: PLC0415 - as above
+
+    host, _, port = settings.gateway_address.rpartition(":")
+    config = config_of(settings.gateway_config, host=host.strip("[]"))
+    observed, topics = observe(settings, "gateway"), Topics(settings.topic_prefix)
+    broker = await open_broker(settings.broker, client_id=f"gateway-{settings.instance}", settings=settings)
+    beating = asyncio.create_task(_beat_until_cancelled(settings))
+    try:
+        if isinstance(parse_broker_url(settings.broker), SqliteAddress):
+            await make_topics(broker, settings, [])
+        await _check_rights(broker, settings, [topics.events])
+        intake = Intake(broker, timeout_s=settings.request_timeout_s)
+        gateway = Gateway(
+            intake,
+            config,
+            topic=topics.events,
+            max_event_bytes=settings.max_event_bytes,
+            max_record_bytes=broker.max_record_bytes,
+        )
+        server = GatewayServer(gateway, intake, host=host.strip("[]"), port=int(port), drain_s=settings.drain_timeout_s)
+        _stop_on_signals(server.stop)
+        await server.run()
+    finally:
+        beating.cancel()
+        await broker.close()
+        await observed.close()
+
+
 def own_routes(settings: Settings) -> Sequence[Path]:
     """The router's own route files.
 

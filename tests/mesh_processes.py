@@ -32,6 +32,8 @@ from mesh.wiring import make_topics, open_broker
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 120.0  # generous: the machine may be busy
 
+_STARTED = ("router_starts", "agent_started", "notifier_starts", "gateway_listens")
+
 Got = TypeVar("Got")
 
 
@@ -97,7 +99,7 @@ class Process:
         Before that, a signal would end it as it ends a bare interpreter.
         """
         end = time.monotonic() + WAIT_S
-        while not any(sign in self.text() for sign in ("router_starts", "agent_started", "notifier_starts")):
+        while not any(sign in self.text() for sign in _STARTED):
             assert self.is_alive, f"{self.name} ended with {self._process.returncode}\n{self.text()[-3000:]}"
             assert time.monotonic() < end, f"{self.name} does not start\n{self.text()[-3000:]}"
             time.sleep(0.02)
@@ -189,6 +191,9 @@ class MeshProcesses:
 
     def notifier(self, name: str = "notifier", **env: str) -> Process:
         return self._start(name, ["notifier"], env)
+
+    def gateway(self, name: str = "gateway", **env: str) -> Process:
+        return self._start(name, ["gateway"], {"MESH_GATEWAY_ADDRESS": "127.0.0.1:0", **env})
 
     async def cli(self, *arguments: str | Path, stdin: bytes = b"", code: int | None = 0, **env: str) -> Ran:
         """Run a command of `mesh` to its end. `code`: the exit code to expect (None: any)."""

@@ -70,6 +70,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "router": Entry("mesh.cli.processes.services:router", "Run a router."),
         "agent": Entry("mesh.cli.processes.services:agent", "Run agents."),
         "notifier": Entry("mesh.cli.processes.services:notifier", "Tell people what waits for their approval."),
+        "gateway": Entry("mesh.cli.processes.services:gateway", "Take events and webhooks over HTTP."),
         "health": Entry("mesh.cli.processes.services:health", "Tell whether the service of this folder is alive."),
     },
 }

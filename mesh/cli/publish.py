@@ -14,12 +14,12 @@ from typing import Any, Final
 import click
 
 from mesh.cli.exit_codes import INTERRUPTED
+from mesh.cli.github import check_delivery, delivery_options, github_event
 from mesh.cli.lines import Lines
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
 from mesh.codec import exact_json
 from mesh.codec.cloudevents import normal_event, present
-from mesh.codec.github import issue_event, read_payload
 from mesh.errors import MalformedRecord, MeshError
 from mesh.services.client import Client
 
@@ -53,11 +53,9 @@ def json_option(text: str, option: str) -> Any:
     "--github",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The body of a GitHub `issues` webhook.",
+    help="The body of a GitHub webhook.",
 )
-@click.option(
-    "--delivery", metavar="ID", help="With --github: the X-GitHub-Delivery header, which becomes the event's id."
-)
+@delivery_options
 @click.option("--key", metavar="TEXT", help="The record's key; events of one key stay in order.")
 @mesh_command
 def publish(
@@ -71,6 +69,7 @@ def publish(
     data: str | None,
     github: Path | None,
     delivery: str | None,
+    kind: str | None,
     key: str | None,
 ) -> None:
     """Publish events.
@@ -81,6 +80,7 @@ def publish(
     \b
     mesh publish --type com.example.order.placed --source /shop --data '{"order": 7}'
     mesh publish --github payload.json --delivery 72d3162e-cc78-11e3-81ab-4c9367dc0958
+    mesh publish --github push.json --kind push
     mesh publish event.json
     producer | mesh publish -
 
@@ -94,15 +94,13 @@ def publish(
     ways = [source_file is not None, github is not None, bool(attributes) or data is not None]
     if sum(ways) != 1:
         raise click.UsageError("say what to publish in one way: --type with --source, --github FILE, a FILE, or -")
-    if github is None and delivery is not None:
-        raise click.UsageError("--delivery is the id of a GitHub webhook's delivery; it needs --github")
+    check_delivery(is_github=github is not None, delivery=delivery, kind=kind)
     if source_file == "-":
         if not session.run(_publish_lines(session, sys.stdin.buffer, key)):
             sys.exit(INTERRUPTED)
         return
     if github is not None:
-        raw = github.read_bytes()
-        events = [issue_event(read_payload(raw), delivery=delivery, raw=raw)]
+        events = [github_event(github.read_bytes(), delivery=delivery, kind=kind)]
     elif source_file is None:
         events = [_of_options(attributes, data)]
     else:

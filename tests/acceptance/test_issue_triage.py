@@ -18,7 +18,7 @@ from mesh_processes import ROOT, MeshProcesses
 from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, decode_receipt, decode_request
-from mesh.codec.github import issue_event, read_payload
+from mesh.codec.github import read_payload, webhook_event
 from mesh.core.ids import parse_step_id
 from mesh.ports import Broker, OutRecord, TopicPartition
 from mesh.services.client import Client
@@ -91,7 +91,7 @@ async def publish(mesh: MeshProcesses, client: Client, broker: Broker) -> None:
         if "after" in one:
             earlier = next(other for other in DELIVERIES if other["name"] == one["after"])
             await client.wait_outcome(earlier["workflow"], timeout_s=120)
-        await client.publish(issue_event(read_payload(raw), delivery=one["delivery"], raw=raw))
+        await client.publish(webhook_event(read_payload(raw), delivery=one["delivery"], raw=raw))
 
 
 async def test_every_sample_comes_to_its_right_end(mesh: MeshProcesses) -> None:

@@ -17,7 +17,7 @@ from agents.issue_triage.faults import DemoFault
 from agents.issue_triage.models import DraftRequest, Duplicates, Issue, PublishRequest, Reply, Triage
 from agents.issue_triage.publisher import publish
 from mesh.codec.approvers_file import load_approvers
-from mesh.codec.github import issue_event, read_payload
+from mesh.codec.github import read_payload, webhook_event
 from mesh.codec.route_file import load_routes
 from mesh.core.route import AgentWork, ApprovalWork
 from mesh.errors import MalformedRecord
@@ -39,7 +39,7 @@ def _own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def event(delivery: dict[str, Any]) -> dict[str, Any]:
     raw = (SAMPLES / delivery["file"]).read_bytes()
-    return issue_event(read_payload(raw), delivery=delivery["delivery"], raw=raw)
+    return webhook_event(read_payload(raw), delivery=delivery["delivery"], raw=raw)
 
 
 def in_order() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from agents.issue_triage.classifier import classify
 from agents.issue_triage.drafter import draft
 from agents.issue_triage.duplicate_finder import find_duplicates
 from agents.issue_triage.publisher import publish
-from mesh.codec.github import issue_event, read_payload
+from mesh.codec.github import read_payload, webhook_event
 from mesh.testing import MeshKit, approves, fails, silent
 
 DESK = Path(__file__).parents[2] / "agents" / "issue_triage"
@@ -114,7 +114,7 @@ def test_the_real_agents_on_a_real_event(mesh_kit: MeshKit, tmp_path: Path, monk
     for real in (classify, find_duplicates, draft, publish):
         mesh_kit.agent(real)
     raw = (DESK / "samples" / "02-conflict-overwrites-files.json").read_bytes()
-    run = mesh_kit.publish(issue_event(read_payload(raw), delivery="d-1", raw=raw))
+    run = mesh_kit.publish(webhook_event(read_payload(raw), delivery="d-1", raw=raw))
     assert run.outcome.status == "completed"
     assert run.output("classify")["severity"] == "high"
     assert len((tmp_path / "outbox.jsonl").read_bytes().splitlines()) == 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.codec.github import issue_event, read_payload
+from mesh.codec.github import read_payload, webhook_event
 from mesh.errors import MalformedRecord
 
 
@@ -26,7 +26,7 @@ def payload(**changes: Any) -> dict[str, Any]:
 
 def test_an_opened_issue_has_the_attributes_of_the_published_mapping() -> None:
     sent = payload()
-    assert issue_event(sent, delivery="72d3162e-cc78-11e3-81ab-4c9367dc0958", raw=b"") == {
+    assert webhook_event(sent, delivery="72d3162e-cc78-11e3-81ab-4c9367dc0958", raw=b"") == {
         "specversion": "1.0",
         "id": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
         "source": "https://api.github.com/repos/octo/repo",
@@ -40,17 +40,17 @@ def test_an_opened_issue_has_the_attributes_of_the_published_mapping() -> None:
 
 @pytest.mark.parametrize("action", ["opened", "labeled", "closed", "milestoned", "an_action_of_next_year"])
 def test_any_action_is_the_end_of_the_type(action: str) -> None:
-    assert issue_event(payload(action=action), delivery="1", raw=b"")["type"] == f"com.github.issues.{action}"
+    assert webhook_event(payload(action=action), delivery="1", raw=b"")["type"] == f"com.github.issues.{action}"
 
 
 @pytest.mark.parametrize("delivery", [None, ""])
 def test_without_a_delivery_the_bytes_give_the_id(delivery: str | None) -> None:
     raw = orjson.dumps(payload())
-    assert issue_event(payload(), delivery=delivery, raw=raw)["id"] == f"sha256:{sha256(raw).hexdigest()}"
+    assert webhook_event(payload(), delivery=delivery, raw=raw)["id"] == f"sha256:{sha256(raw).hexdigest()}"
 
 
 def test_an_issue_without_a_time_is_an_event_without_one() -> None:
-    assert "time" not in issue_event(payload(issue={"number": 3}), delivery="1", raw=b"")
+    assert "time" not in webhook_event(payload(issue={"number": 3}), delivery="1", raw=b"")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_issue_without_a_time_is_an_event_without_one() -> None:
 )
 def test_a_payload_that_lacks_something_is_refused_by_its_name(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(MalformedRecord) as refused:
-        issue_event(payload(**changes), delivery="72d3162e", raw=b"")
+        webhook_event(payload(**changes), delivery="72d3162e", raw=b"")
     assert named in str(refused.value)
     assert "72d3162e" in str(refused.value)
 
@@ -93,7 +93,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["action", "issue", "repository", "x"]), JSON))
 def test_any_object_is_mapped_or_refused(sent: dict[str, Any]) -> None:
     try:
-        event = issue_event(sent, delivery=None, raw=orjson.dumps(sent))
+        event = webhook_event(sent, delivery=None, raw=orjson.dumps(sent))
     except MalformedRecord:
         return
     assert event["data"] == sent

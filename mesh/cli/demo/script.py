@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from mesh.codec.github import issue_event, read_payload
+from mesh.codec.github import read_payload, webhook_event
 from mesh.codec.yaml_lines import read_yaml
 from mesh.errors import OperatorError, SettingsInvalid
 from mesh.resources import EXAMPLES, EXAMPLES_PACKAGE
@@ -126,5 +126,5 @@ def load_script() -> Script:
 
 def _with_payload(delivery: Delivery, path: Path) -> Delivery:
     raw = path.read_bytes()
-    event = issue_event(read_payload(raw), delivery=delivery.delivery, raw=raw) if delivery.send == "github" else None
+    event = webhook_event(read_payload(raw), delivery=delivery.delivery, raw=raw) if delivery.send == "github" else None
     return msgspec.structs.replace(delivery, raw=raw, event=event)

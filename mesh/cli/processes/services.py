@@ -1,4 +1,4 @@
-"""`mesh router`, `agent`, `notifier`, `health`: the services, each a process of its own.
+"""`mesh router`, `agent`, `notifier`, `gateway`, `health`: the services, each a process of its own.
 
 Owns which settings these commands take as options; everything else is a MESH_ variable.
 `mesh.wiring` builds and runs the services.
@@ -17,7 +17,7 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.text.format import duration
 from mesh.observability import configure_logging
 from mesh.settings import Settings, load_settings
-from mesh.wiring import load_agents, own_routes, run_agents, run_notifier, run_router
+from mesh.wiring import load_agents, own_routes, run_agents, run_gateway, run_notifier, run_router
 from mesh.wiring import run as run_service
 
 _log = structlog.get_logger()
@@ -107,6 +107,27 @@ def notifier(*, broker: str | None, as_json: bool, log_level: str | None) -> Non
     settings = _settings(broker=broker, as_json=as_json, log_level=log_level)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     run_service(run_notifier(settings))
+
+
+@click.command(short_help="Take events and webhooks over HTTP.")
+@click.option("--address", metavar="HOST:PORT", help="Where to listen (else MESH_GATEWAY_ADDRESS).")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Who may send, and which webhooks (else MESH_GATEWAY_CONFIG)."
+)
+@service_options
+def gateway(
+    *, address: str | None, config: Path | None, broker: str | None, as_json: bool, log_level: str | None
+) -> None:
+    """Run a gateway until SIGTERM or Ctrl-C.
+
+    It takes CloudEvents at POST /events and webhooks at POST /webhooks/NAME, and answers 202 once
+    the broker has them. Without a configuration anybody on this machine may send events.
+    """
+    settings = _settings(
+        broker=broker, as_json=as_json, log_level=log_level, gateway_address=address, gateway_config=config
+    )
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    run_service(run_gateway(settings))
 
 
 @click.command(short_help="Tell whether the service of this folder is alive.")

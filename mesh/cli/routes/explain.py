@@ -12,11 +12,11 @@ import click
 from rich.padding import Padding
 from rich.text import Text
 
+from mesh.cli.github import check_delivery, delivery_options, github_event
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import one_line, printable, readable
 from mesh.codec import exact_json
 from mesh.codec.cloudevents import normal_event, present
-from mesh.codec.github import issue_event, read_payload
 from mesh.codec.route_file import load_routes
 from mesh.core.matching import Match, RouteIndex
 from mesh.core.route import Route
@@ -72,12 +72,19 @@ STYLES: Final = {
     metavar="PATH",
     help="Route files and folders; without it, the newest of each route that the broker has.",
 )
-@click.option("--github", is_flag=True, help="The file is the body of a GitHub `issues` webhook.")
-@click.option("--delivery", metavar="ID", help="With --github: the X-GitHub-Delivery header.")
+@click.option("--github", is_flag=True, help="The file is the body of a GitHub webhook.")
+@delivery_options
 @click.option("--payloads", is_flag=True, help="With what agents would get and people would be asked, in full.")
 @mesh_command
 def explain(
-    session: Session, *, source_file: str, paths: tuple[Path, ...], github: bool, delivery: str | None, payloads: bool
+    session: Session,
+    *,
+    source_file: str,
+    paths: tuple[Path, ...],
+    github: bool,
+    delivery: str | None,
+    kind: str | None,
+    payloads: bool,
 ) -> None:
     """Tell which rules match EVENT.json (one CloudEvent; - for standard input), and why.
 
@@ -85,7 +92,7 @@ def explain(
     workflow's id, and what would be done first; and the workflows in which a step waits for it.
     Nothing is sent. With the broker's routes, a workflow that is there already counts too.
     """
-    event = _event(source_file, github=github, delivery=delivery)
+    event = _event(source_file, github=github, delivery=delivery, kind=kind)
     if paths:
         said = explain_event([one.route for one in load_routes(paths)], event, now_ms=session.now_ms())
     else:
@@ -97,12 +104,11 @@ def explain(
         session.show(part)
 
 
-def _event(source: str, *, github: bool, delivery: str | None) -> dict[str, Any]:
-    if delivery is not None and not github:
-        raise click.UsageError("--delivery is the id of a GitHub webhook's delivery; it needs --github")
+def _event(source: str, *, github: bool, delivery: str | None, kind: str | None) -> dict[str, Any]:
+    check_delivery(is_github=github, delivery=delivery, kind=kind)
     raw = sys.stdin.buffer.read() if source == "-" else _bytes(Path(source))
     if github:
-        return normal_event(issue_event(read_payload(raw), delivery=delivery, raw=raw))
+        return normal_event(github_event(raw, delivery=delivery, kind=kind))
     try:
         document = exact_json.decode(raw)
     except exact_json.JsonRefused as error:
