@@ -55,6 +55,7 @@ class GatewayServer:
     async def run(self) -> None:
         """Serve. Every request that was begun ends before it returns, within `drain_s`."""
         sending = asyncio.create_task(self._intake.run())
+        self._socket.listen(_BACKLOG)  # uvicorn does so too, and says not when
         _log.info("gateway_listens", address=self.address)
         try:
             await self._server.serve(sockets=[self._socket])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mesh.codec.cloudevents import normal_event
 from mesh.codec.github import read_payload, webhook_event
 from mesh.errors import MalformedRecord
 
@@ -97,3 +98,67 @@ def test_any_object_is_mapped_or_refused(sent: dict[str, Any]) -> None:
     except MalformedRecord:
         return
     assert event["data"] == sent
+
+
+SAMPLES: dict[str, dict[str, Any]] = {
+    "push": {"ref": "refs/heads/main"},
+    "pull_request": {"action": "opened", "number": 7, "pull_request": {"updated_at": "2026-03-01T09:30:00Z"}},
+    "issue_comment": {
+        "action": "created",
+        "issue": {"url": "https://api.github.com/repos/o/r/issues/7"},
+        "comment": {"id": 99, "updated_at": "2026-03-01T09:30:00Z"},
+    },
+    "deployment_status": {
+        "deployment": {"url": "https://api.github.com/d/1"},
+        "deployment_status": {"state": "success", "url": "https://api.github.com/s/1"},
+    },
+    "commit_comment": {"action": "created", "comment": {"url": "https://c", "commit_id": "abc", "id": 3}},
+    "security_advisory": {"action": "published", "security_advisory": {"ghsa_id": "GHSA-1"}},
+    "membership": {"action": "added", "scope": "team", "team": {"url": "https://t"}, "member": {"login": "ana"}},
+    "organization": {"action": "renamed", "organization": {"url": "https://api.github.com/orgs/o"}},
+    "meta": {"action": "deleted", "hook_id": 5, "hook": {"updated_at": 1_772_357_400}},
+    "a_kind_of_next_year": {"action": "begun"},
+    "ping": {"zen": "Keep it logically awesome."},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "source", "subject"),
+    [
+        ("push", "push", "https://api.github.com/repos/octo/repo", "refs/heads/main"),
+        ("pull_request", "pull_request.opened", "https://api.github.com/repos/octo/repo", "7"),
+        ("issue_comment", "issue_comment.created", "https://api.github.com/repos/o/r/issues/7", "99"),
+        ("deployment_status", "deployment_status.success", "https://api.github.com/d/1", "https://api.github.com/s/1"),
+        ("commit_comment", "commit_comment.created", "https://c/abc", "3"),
+        ("security_advisory", "security_advisory.published", "https://github.com", "GHSA-1"),
+        ("membership", "membership.team.added", "https://t", "ana"),
+        ("organization", "organization.renamed", "https://api.github.com/orgs/o", None),
+        ("meta", "meta.deleted", "https://api.github.com/repos/octo/repo", "5"),
+        ("a_kind_of_next_year", "a_kind_of_next_year.begun", "https://api.github.com/repos/octo/repo", None),
+        ("ping", "ping", "https://api.github.com/repos/octo/repo", None),
+    ],
+)
+def test_every_kind_is_mapped(kind: str, type_: str, source: str, subject: str | None) -> None:
+    sent = {"repository": {"url": "https://api.github.com/repos/octo/repo"}, **SAMPLES[kind]}
+    event = webhook_event(sent, kind=kind, delivery="d-1", raw=b"")
+    normal_event(event)
+    assert (event["type"], event["source"], event.get("subject")) == (f"com.github.{type_}", source, subject)
+    assert event["data"] == sent
+    if kind == "meta":
+        assert event["time"] == "2026-03-01T09:30:00+00:00"
+
+
+@pytest.mark.parametrize("kind", ["", "Push", "push.x", "1"])
+def test_a_kind_that_can_not_be_one_is_refused(kind: str) -> None:
+    with pytest.raises(MalformedRecord, match="X-GitHub-Event"):
+        webhook_event(payload(), kind=kind, delivery="d-1", raw=b"")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+@given(st.sampled_from(sorted(SAMPLES)), st.dictionaries(st.sampled_from(["action", "ref", "number", "hook"]), JSON))
+def test_any_object_of_any_kind_is_mapped_or_refused(kind: str, changes: dict[str, Any]) -> None:
+    try:
+        event = webhook_event({**SAMPLES[kind], **changes}, kind=kind, delivery="d-1", raw=b"")
+    except MalformedRecord:
+        return
+    normal_event(event)
