@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from mesh import defaults
 from mesh.errors import SettingsInvalid
@@ -115,7 +114,7 @@ def _instance() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)]
 MetricsExporter = Annotated[Literal["off", "otlp", "prometheus"], BeforeValidator(_lower)]
@@ -128,15 +127,17 @@ Durability = Annotated[Literal["full", "normal"], BeforeValidator(_lower)]
 TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of one process.
 
-    Each field's variable is `MESH_` and its name in capitals. Units are in the names.
+    Each field's variable is `MESH_` and its name in capitals; an empty one counts as not set. Units
+    are in the names. Named arguments win over variables.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=None, env_ignore_empty=True, extra="forbid", frozen=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**_from_environment(os.environ), **given})
 
     broker: str = "sqlite://.mesh/mesh.db"
     """Where everything is kept: `sqlite://PATH`, or `kafka://HOST:PORT[,HOST:PORT]`."""
@@ -330,6 +331,13 @@ class Settings(BaseSettings):
     def least_answer(self) -> Literal["none", "gateway"]:
         """What every answer must bring: nothing, or any signature."""
         return "none" if self.answers == "unsigned" else "gateway"
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    # by hand, because the library for it took a tenth of a command's time
+    lower = {name.lower(): value for name, value in environ.items() if value}
+    variables = {name: PREFIX.lower() + name for name in Settings.model_fields}
+    return {name: lower[variable] for name, variable in variables.items() if variable in lower}
 
 
 def load_settings(**options: Any) -> Settings:
