@@ -7,6 +7,7 @@ for nothing else. `mesh.cli.main` calls it.
 
 import importlib
 import json
+import sys
 from collections.abc import Iterator
 from errno import EPIPE
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -109,6 +110,7 @@ class RootGroup(click.Group):
         if entry is None:
             return None
         module, _, attribute = entry.place.partition(":")
+        _load_structlog(cmd_name)
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
@@ -175,6 +177,21 @@ class RootGroup(click.Group):
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
+
+
+def _load_structlog(command: str) -> None:
+    """Load it without rich's tracebacks, which we never use: they took a sixth of a command's time.
+
+    Not for `agent`: what an author's module uses of structlog must be there.
+    """
+    if command == "agent" or "structlog" in sys.modules or "rich" in sys.modules:
+        return
+    # None makes the import fail, as if rich were not there; structlog then does without it
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("structlog")
+    finally:
+        del sys.modules["rich"]
 
 
 def _of_system(error: OSError) -> str:
