@@ -730,6 +730,58 @@ async def test_several_agents_run_in_one_process(mesh: AgentMesh) -> None:
     assert mesh.outputs() == ["10", "5"]
 
 
+async def test_the_agents_of_one_process_read_withdrawals_once_and_each_hears_its_own(mesh: AgentMesh) -> None:
+    mesh.cluster.create_topics([TopicSpec(TOPICS.withdrawals, 1)])
+    begun = list[str]()
+
+    @agent("left")
+    async def left(value: int) -> int:
+        begun.append(f"left {value}")
+        return value
+
+    @agent("right")
+    async def right(value: int) -> int:
+        begun.append(f"right {value}")
+        return value
+
+    class Counting(FaultyBroker):
+        readers = 0
+
+        async def reader(self) -> Any:
+            self.readers += 1
+            return await self._broker.reader()
+
+    for name in ("left", "right"):
+        mesh.create_tasks_topic(name)
+    await mesh.send("left", 0, 1)
+    await mesh.send("right", 0, 1)
+    # the same attempt of either agent has one id: only the one that is named must hear of it
+    effects = [
+        WithdrawTask(workflow_id=f"test:{n}", task_id=f"test:{n}/00000001/step", attempt=1, agent=name, at_ms=0)
+        for n, name in enumerate(("left", "right"))
+    ]
+    sender = mesh.cluster.connect("router")
+    assert not await sender.send([encode_withdrawal(effect, topics=TOPICS) for effect in effects])
+    broker = Counting(mesh.cluster.connect("both"))
+    run = run_agents(
+        broker,  # type: ignore[arg-type] # a fake broker
+        [left, right],
+        topics=TOPICS,
+        clock=mesh.clock,
+        instance="both",
+        settings=SETTINGS,
+        handle_signals=False,
+    )
+    task = asyncio.create_task(run)
+    await mesh.wait_results(2)
+    await mesh.wait_committed("left", 2)
+    await mesh.wait_committed("right", 2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert sorted(begun) == ["left 1", "right 0"]
+    assert broker.readers == 2  # one for what was said before, and one that follows
+
+
 async def test_two_agents_of_one_name_in_one_process_are_refused(mesh: AgentMesh) -> None:
     with pytest.raises(AgentError, match="'echo'"):
         await run_agents(mesh.cluster.connect("x"), [echo, echo], topics=TOPICS, clock=mesh.clock, instance="x")

@@ -76,7 +76,8 @@ class AgentRuntime:
     """Runs one agent against a broker.
 
     `instance` names this process to operators. `ticks`: seconds, for how long a handler took (a
-    simulation brings its own). `solitude`, `metrics`: one for all agents of a process.
+    simulation brings its own). `solitude`, `metrics`, `withdrawals`: one for all agents of a
+    process. Who gives `withdrawals` runs them as well.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class AgentRuntime:
         ticks: Callable[[], float] = time.perf_counter,
         solitude: Solitude | None = None,
         metrics: AgentMetrics | None = None,
+        withdrawals: Withdrawals | None = None,
     ) -> None:
         self.agent: Final = agent
         self.counts: Final = Counts()
@@ -135,9 +137,8 @@ class AgentRuntime:
             log=self._log,
             ticks=ticks,
         )
-        self._withdrawals = Withdrawals(
-            broker, topics.withdrawals, agent=agent.name, on_withdrawn=self._withdraw, log=self._log
-        )
+        self._has_own_withdrawals = withdrawals is None
+        self._withdrawals = withdrawals or Withdrawals(broker, topics.withdrawals, log=self._log)
         self._workers = Workers(
             AgentCall(agent, threads=self._threads, tracer=tracer),
             replies,
@@ -157,6 +158,7 @@ class AgentRuntime:
             near_line=self._assignment.near_line,
             solitude=solitude or Solitude(),
             withdrawals=self._withdrawals,
+            withdrawn=self._withdrawals.watch(agent.name, self._withdraw),
             log=self._log,
             measure=None if metrics is None else partial(metrics.ended, agent.name),
             ticks=ticks,
@@ -182,15 +184,16 @@ class AgentRuntime:
         await self._ensure_topic()
         async with _group() as group:
             self._workers.start(group)
-            parts = (
+            parts = [
                 self._outbox.run(),
                 self._signs.run(),
                 self._assignment.keep_committed(),
                 self._watch(),
-                self._withdrawals.run(),
                 self._keepers.run(self._assignment.look_after_kept),
                 self._card.run(),
-            )
+            ]
+            if self._has_own_withdrawals:
+                parts.append(self._withdrawals.run())
             background = [group.create_task(part) for part in parts]
             try:
                 await self._serve()
@@ -409,6 +412,9 @@ async def run_agents(
     # One for all: a task that kills the process takes the other agents' tasks with it.
     solitude = Solitude()
     metrics = None if metering is None else AgentMetrics(metering.meters)
+    log = structlog.get_logger("mesh.agent").bind(instance=instance)
+    # one reader for all: each costs its wake-ups and its looks at the broker
+    withdrawals = Withdrawals(broker, topics.withdrawals, log=log)
     runtimes = [
         AgentRuntime(
             broker,
@@ -420,6 +426,7 @@ async def run_agents(
             tracer=tracer,
             solitude=solitude,
             metrics=metrics,
+            withdrawals=withdrawals,
         )
         for agent in agents
     ]
@@ -428,8 +435,11 @@ async def run_agents(
             metering.sample(runtime.sample)
     with _signals(runtimes, handle=handle_signals):
         async with _group() as group:
-            for runtime in runtimes:
-                group.create_task(runtime.run())
+            following = group.create_task(withdrawals.run(), name="withdrawals")
+            running = [group.create_task(runtime.run()) for runtime in runtimes]
+            # an agent that fails ends the others through the group, and this wait with them
+            await asyncio.wait(running)
+            following.cancel()
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
-"""What routers say of tasks that nobody wants any more, as one agent reads it.
+"""What routers say of tasks that nobody wants any more, as the agents of one process read it.
 
-Owns the reading of `mesh.withdrawals`. A task is begun only when all that was said since the broker
-took it has been read; from then on the topic is followed, so a handler that runs hears of it too.
-What is missed costs work that counts for nothing, and no more. Called by `runtime`.
+Owns the reading of `mesh.withdrawals`, once for all agents of the process. A task is begun only
+when all that was said since the broker took it has been read; from then on the topic is followed,
+so a handler that runs hears of it too. What is missed costs work that counts for nothing, and no
+more. Called by `runtime`.
 """
 
 import asyncio
@@ -21,25 +22,45 @@ _POLL_S: Final = 1.0
 _AGAIN_S: Final = 5.0
 
 
+class Withdrawn:
+    """What is known of one agent's attempts.
+
+    `ids`: of those that nobody wants. `on_withdrawn` is called with each, once.
+    """
+
+    def __init__(self, on_withdrawn: Callable[[str], None]) -> None:
+        self.ids: dict[str, None] = {}
+        self._on_withdrawn = on_withdrawn
+
+    def add(self, attempt_id: str) -> None:
+        if attempt_id in self.ids:
+            return
+        # a withdrawal only saves work, so an old one may be forgotten
+        if len(self.ids) >= _MOST:
+            del self.ids[next(iter(self.ids))]
+        self.ids[attempt_id] = None
+        self._on_withdrawn(attempt_id)
+
+
 class Withdrawals:
-    """`withdrawn`: attempts' ids, once they are known. `on_withdrawn` is called with each, once.
+    """Each agent says by `watch` what it wants to hear, before anything is read.
 
     `since_ms`: all that was said since this time of the broker's is known.
     """
 
-    def __init__(
-        self, broker: Broker, topic: str, *, agent: str, on_withdrawn: Callable[[str], None], log: Any
-    ) -> None:
-        self.withdrawn: dict[str, None] = {}
+    def __init__(self, broker: Broker, topic: str, *, log: Any) -> None:
         self._broker = broker
         self._topic = topic
-        self._agent = agent
-        self._on_withdrawn = on_withdrawn
+        self._agents: dict[str, Withdrawn] = {}
         self._log: structlog.stdlib.BoundLogger = log
         self.since_ms: float = float("inf")
         self._next: dict[TopicPartition, int] = {}  # where the following goes on
         self._reading = asyncio.Lock()
         self._is_followed = asyncio.Event()
+
+    def watch(self, agent: str, on_withdrawn: Callable[[str], None]) -> Withdrawn:
+        self._agents[agent] = found = Withdrawn(on_withdrawn)
+        return found
 
     def doubt(self) -> None:
         """Note that this process was away, and may have missed withdrawals."""
@@ -121,11 +142,5 @@ class Withdrawals:
         except MalformedRecord as error:
             self._log.warning("withdrawal_malformed", error=str(error))
             return
-        attempt = withdrawal.attempt_id
-        if withdrawal.agent != self._agent or attempt in self.withdrawn:
-            return
-        # a withdrawal only saves work, so an old one may be forgotten
-        if len(self.withdrawn) >= _MOST:
-            del self.withdrawn[next(iter(self.withdrawn))]
-        self.withdrawn[attempt] = None
-        self._on_withdrawn(attempt)
+        if (agent := self._agents.get(withdrawal.agent)) is not None:
+            agent.add(withdrawal.attempt_id)

@@ -25,7 +25,7 @@ from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
 from mesh.services.agent_runtime.solitude import DEATHS, Solitude
-from mesh.services.agent_runtime.withdrawals import Withdrawals
+from mesh.services.agent_runtime.withdrawals import Withdrawals, Withdrawn
 from mesh.services.agent_runtime.work import Work
 
 _WARN_EVERY_S: Final = 60.0  # of tasks past their deadline
@@ -38,8 +38,8 @@ class Workers:
     Before a task begins: `is_in_doubt` and then `confirm`, whether its partition is ours; `name`,
     whether it may begin although processes have died with it (`name_now`: once it may; false if its
     partition is lost before). `near_line`: it has begun, and others wait for the begin line behind
-    it. `withdrawals`: what nobody wants any more. `measure`: gets each end of a handler, with how
-    long it took; None: nobody measures.
+    it. `withdrawals`: what was read of what nobody wants any more; `withdrawn`: that of this agent.
+    `measure`: gets each end of a handler, with how long it took; None: nobody measures.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Workers:
         near_line: Callable[[Work], None],
         solitude: Solitude,
         withdrawals: Withdrawals,
+        withdrawn: Withdrawn,
         log: Any,
         measure: Callable[[float, Answer], None] | None = None,
         ticks: Callable[[], float] = time.perf_counter,
@@ -94,6 +95,7 @@ class Workers:
         self._near_line = near_line
         self._solitude = solitude
         self._withdrawals = withdrawals
+        self._withdrawn = withdrawn
         self._is_stopping = False
         self._log: structlog.stdlib.BoundLogger = log
         self._waiting: deque[Work] = deque()
@@ -232,7 +234,7 @@ class Workers:
             self._log.warning("task_malformed", task_record=work.place, error=str(error))
             self._deliver(work, self._replies.malformed(work.record, error))
             return None
-        if self._withdrawals.withdrawn and self._is_withdrawn(work, task):
+        if self._withdrawn.ids and self._is_withdrawn(work, task):
             return None
         return task
 
@@ -255,7 +257,7 @@ class Workers:
                 self._solitude.leave()
 
     def _is_withdrawn(self, work: Work, task: Task) -> bool:
-        if task.attempt_id not in self._withdrawals.withdrawn:
+        if task.attempt_id not in self._withdrawn.ids:
             return False
         self._withdraw(work, task)
         return True
