@@ -195,6 +195,10 @@ class MeshProcesses:
     def gateway(self, name: str = "gateway", **env: str) -> Process:
         return self._start(name, ["gateway"], {"MESH_GATEWAY_ADDRESS": "127.0.0.1:0", **env})
 
+    def command(self, name: str, *arguments: str) -> Process:
+        """A command of `mesh` that may be killed while it runs."""
+        return self._start(name, arguments, {})
+
     async def cli(self, *arguments: str | Path, stdin: bytes = b"", code: int | None = 0, **env: str) -> Ran:
         """Run a command of `mesh` to its end. `code`: the exit code to expect (None: any)."""
         ended = await asyncio.to_thread(

@@ -18,6 +18,7 @@ from mesh.codec.delegations import AbsenceBody, DelegationBody, DelegationEndBod
 from mesh.codec.handlings import Handling
 from mesh.codec.notices import Notice
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
+from mesh.codec.operations import Ids, Ordered, Progress, Stopped
 from mesh.codec.orders import ORDERS
 from mesh.codec.outcomes import Outcome
 from mesh.codec.people import PeopleActivationBody, PeopleBody
@@ -168,6 +169,16 @@ def schemas() -> dict[str, dict[str, Any]]:
             "is about: an operator has taken it to send it back, has sent it, could not, or has discarded it. `taken` "
             "and `discarded` count only if `after` names the letter's last operation.",
             Handling,
+        ),
+        "operation": _of_types(
+            "Bulk operation",
+            "The value of a record of mesh.operations: what is ordered of how many workflows; some of their ids; how "
+            "many commands are sent; or that it is stopped. Nothing is ordered before the record that is tagged "
+            "ordered, which comes after all the ids.",
+            Ordered,
+            Ids,
+            Progress,
+            Stopped,
         ),
         "calendar": _of_types(
             "Calendar",
@@ -445,6 +456,10 @@ def _command() -> dict[str, Any]:
             "to": {
                 "description": "migrate: the digest of the version to go over to.",
                 "anyOf": [DIGEST, {"enum": [None, ""]}],
+            },
+            "operation": {
+                **STRING_OR_NULL,
+                "description": "The bulk operation that it is a part of: each workflow obeys one of its commands.",
             },
             "input": {"description": "retry: the input of the one step that has the incident; any JSON."},
         },

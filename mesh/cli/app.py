@@ -50,6 +50,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "workflows": Entry(
             "mesh.cli.workflows.show:workflows", "List workflows; show, cancel, repair or migrate them."
         ),
+        "operations": Entry("mesh.cli.operations:operations", "List what was ordered of many workflows at once."),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
         "approver": Entry("mesh.cli.approver:approver", "Make keys, and say whose key signs answers."),
         "audit": Entry("mesh.cli.audit:audit", "Verify what the log proves of approvals."),

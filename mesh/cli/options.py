@@ -71,9 +71,9 @@ def _login() -> str:
 
 
 def reason_option(*, required: bool = False) -> Callable[[Decorated], Decorated]:
-    """The option `--reason TEXT`, passed as `reason`: empty if it is not given."""
+    """The option `--reason TEXT` (or `--why`), passed as `reason`: empty if it is not given."""
     more: dict[str, Any] = {"required": True} if required else {"default": ""}
-    return click.option("--reason", metavar="TEXT", help="Why; it is kept in the log.", **more)
+    return click.option("--reason", "--why", "reason", metavar="TEXT", help="Why; it is kept in the log.", **more)
 
 
 def paged(function: Decorated) -> Decorated:

@@ -67,6 +67,7 @@ def encode_command(
     to: str = "",
     input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     order: ApprovalOrder | None = None,
+    operation: str = "",
     traceparent: str | None = None,
 ) -> OutRecord:
     """Encode an operator's command.
@@ -74,7 +75,7 @@ def encode_command(
     `command_id` is fresh for each command. `step`: whose incident to retry, skip or fail (a step,
     an item `check[7]`, a compensation `hotel.undo`); without it, all of them. `to`: the digest to
     migrate to. `input`: of retry, for the one step that it names. `order`: of extend, reassign and
-    void.
+    void. `operation`: the bulk operation that it is a part of; a workflow obeys each of those once.
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
@@ -87,6 +88,8 @@ def encode_command(
         data["input"] = input
     if order is not None:
         data["order"] = order_document(order)
+    if operation:
+        data["operation"] = operation
     headers = binary_headers(
         id=command_id,
         source="/mesh/operators",
@@ -107,7 +110,7 @@ def decode_command(record: Record) -> CommandGiven:
         record,
         what="command",
         required=("command", "workflow_id", "by"),
-        optional=("reason", "step", "to"),
+        optional=("reason", "step", "to", "operation"),
         anything=("input", "order"),
         example=_EXAMPLE,
     )
@@ -145,6 +148,7 @@ def decode_command(record: Record) -> CommandGiven:
         step=data.get("step") or None,
         to=to,
         task_input=data.get("input", msgspec.UNSET),
+        operation=data.get("operation") or "",
         order=read_order(record, command, workflow_id, data["order"]) if "order" in data else None,
     )
 

@@ -209,6 +209,7 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     to: str = ""  # migrate: the digest of the version
     task_input: Any = msgspec.UNSET  # retry: of the one step's task or call
     order: ApprovalOrder | None = None  # extend, reassign, void
+    operation: str = ""  # the bulk operation that it is a part of
 
 
 class CommandUnreadable(_Inbox, tag="CommandUnreadable.1", frozen=True, kw_only=True):

@@ -216,6 +216,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         str, tuple[Slot, ...]
     ] = {}  # asked of limiters and not given back, by place; the last is the one asked last
     limiter: Limiter | None = None  # of a built-in workflow that is one
+    operations: tuple[str, ...] = ()  # of operators, whose command it has decided on
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

@@ -25,6 +25,7 @@ class Topics:
         "notices",
         "notifier_group",
         "open_approvals",
+        "operations",
         "outcomes",
         "people",
         "prefix",
@@ -52,6 +53,7 @@ class Topics:
         self.notices: Final = prefix + "approvals.notices"
         self.commands: Final = prefix + "commands"
         self.command_receipts: Final = prefix + "commands.receipts"
+        self.operations: Final = prefix + "operations"
         self.outcomes: Final = prefix + "outcomes"
         self.agents: Final = prefix + "agents"
         self.routers: Final = prefix + "routers"

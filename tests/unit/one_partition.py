@@ -505,6 +505,7 @@ class Partition:
         key: str = "k",
         reason: str = "",
         task_input: Any = msgspec.UNSET,
+        operation: str = "",
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.commands", None)
         return self.give(
@@ -516,6 +517,7 @@ class Partition:
                 reason=reason,
                 step=step,
                 task_input=task_input,
+                operation=operation,
                 **source,
             )
         )

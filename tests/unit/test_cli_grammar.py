@@ -61,7 +61,7 @@ NOUNS = sorted(BARE)
 
 def test_every_noun_lists_and_people_are_shown() -> None:
     listed = ["agents", "approvals", "approver", "calendars", "clock", "dlq", "events", "notices", "routes", "topics"]
-    listed += ["incidents", "workflow", "workflows", "absences", "delegations"]
+    listed += ["incidents", "workflow", "workflows", "absences", "delegations", "operations"]
     assert dict.fromkeys(listed, "list") | {"people": "show"} == BARE
     assert all((noun, verb) in EVERY for noun, verb in BARE.items())
 

@@ -1,5 +1,7 @@
 """`mesh workflows cancel | retry | skip | fail ID`: what an operator orders, and what became of it.
 
+With a filter instead of an ID they are for many workflows: `mesh.cli.workflows.bulk` does that.
+
 Owns how a command is sent, and how long its consequences are waited for. The workflow's owner
 decides whether it is accepted.
 """
@@ -8,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Final, NamedTuple, NotRequired, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, Unpack
 
 import click
 import msgspec
@@ -21,6 +23,7 @@ from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable
 from mesh.cli.text.workflow import standing, waits
+from mesh.cli.workflows.bulk import BulkOptions, Wanted, in_bulk, is_bulk, run_bulk
 from mesh.codec.commands import CommandReceipt
 from mesh.core.inputs import Command
 from mesh.core.receipts import Place
@@ -45,17 +48,17 @@ class _Order(NamedTuple):
     input: Any = msgspec.UNSET
 
 
-class _Given(TypedDict):
-    """What the command line gives to each command; `step` only to those about incidents."""
+class _Given(BulkOptions):
+    """What the command line gives to each command."""
 
-    part: str
+    part: str | None
     by: str
     reason: str
     timeout_s: float
-    step: NotRequired[str | None]
+    step: str | None
 
 
-_id = click.argument("part", metavar="ID")
+_id = click.argument("part", metavar="[ID]", required=False)
 _step = click.option(
     "--step",
     metavar="STEP",
@@ -69,8 +72,11 @@ def _with(*decorators: Callable[..., Any]) -> Callable[[Callable[..., None]], Ca
     return lambda function: reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
 
 
-_cancels = _with(_id, reason_option(required=True), *_author)
-_about_incidents = _with(_id, _step, reason_option(), *_author)
+_at_step = click.option(
+    "--step", metavar="STEP", help="Of many: only those in which this step is under way, or has an incident."
+)
+_cancels = _with(_id, _at_step, reason_option(required=True), in_bulk, *_author)
+_about_incidents = _with(_id, _step, reason_option(), in_bulk, *_author)
 
 
 @click.command(short_help="Cancel a running workflow.")
@@ -80,7 +86,7 @@ def cancel(session: Session, **given: Unpack[_Given]) -> None:
 
     What it did is undone first, where its route says how; a second cancel ends it as it is.
     """
-    _run(session, _Order("cancel", **given))
+    _run(session, "cancel", given)
 
 
 @click.command(short_help="Try the incidents of a workflow again.")
@@ -103,7 +109,7 @@ def retry(session: Session, *, new_input: str | None, **given: Unpack[_Given]) -
     the workflow's state.
     """
     value = msgspec.UNSET if new_input is None else json_option(new_input, "--input")
-    _run(session, _Order("retry", input=value, **given))
+    _run(session, "retry", given, value)
 
 
 @click.command(short_help="Go on without the steps that have an incident.")
@@ -115,7 +121,7 @@ def skip(session: Session, **given: Unpack[_Given]) -> None:
 
     An item counts as failed, and its for-each goes on. Waits as `retry` does.
     """
-    _run(session, _Order("skip", **given))
+    _run(session, "skip", given)
 
 
 @click.command(short_help="End a workflow that has an incident as failed.")
@@ -128,10 +134,23 @@ def fail(session: Session, **given: Unpack[_Given]) -> None:
     What it did is undone first, where its route says how. A compensation that has the incident is
     left as it is, and the rest is undone. Waits as `retry` does.
     """
-    _run(session, _Order("fail", **given))
+    _run(session, "fail", given)
 
 
-def _run(session: Session, order: _Order) -> None:
+def _run(session: Session, command: Command, given: _Given, value: Any = msgspec.UNSET) -> None:
+    about_incidents = command != "cancel"
+    part, step = given["part"], given["step"]
+    if is_bulk(given, part, step):
+        status = "incident" if about_incidents else "running"
+        wanted = Wanted(command, status, given["by"], given["reason"], given["timeout_s"], step, value, about_incidents)
+        run_bulk(session, wanted, given)
+        return
+    if not about_incidents and step is not None:
+        raise click.UsageError("--step goes with a filter: a workflow is cancelled as a whole")
+    _run_one(session, _Order(command, part or "", given["by"], given["reason"], given["timeout_s"], step, value))
+
+
+def _run_one(session: Session, order: _Order) -> None:
     receipt, state = session.run(_order(session, order))
     if session.as_json:
         session.emit(_document(receipt, state))

@@ -6,7 +6,7 @@ their own.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import click
 from rich.table import Table
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mesh.cli.choice import pick_workflow
 from mesh.cli.grammar import NounGroup, ShortForm
-from mesh.cli.incidents import STEPS_NAMED, Incidents, incident_document, incident_table, pick_cause
+from mesh.cli.incidents import STEPS_NAMED, Incidents, incident_document, incident_table
 from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
@@ -23,6 +23,7 @@ from mesh.cli.text.timeline import SHOWN_LINES, document, entries_at, in_full, r
 from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, search_text, status_text, waits
 from mesh.cli.workflows.commands import cancel, fail, retry, skip
+from mesh.cli.workflows.filters import FilterOptions, workflow_filter, workflow_filters
 from mesh.cli.workflows.migrate import migrate
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
@@ -31,18 +32,6 @@ from mesh.errors import NotFound
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import IncidentRow, TimelineEntry, WorkflowRow
-from mesh.inspection.read_model.where import Where
-
-STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
-
-
-class _Filters(TypedDict):
-    """Which workflows are listed."""
-
-    status: str | None
-    route: str | None
-    cause: str | None
-    where: str | None
 
 
 @click.group(cls=NounGroup, short_help="List workflows; show, cancel, repair or migrate them.")
@@ -66,25 +55,14 @@ workflow = ShortForm(
 
 
 @workflows.command("list", short_help="List workflows, the last changed first.")
-@click.option(
-    "--status",
-    type=click.Choice(STATUSES),
-    help="Only these; `incident`: running ones that wait for an operator; `expected`: no run yet, only events that wait for one.",
-)
-@click.option("--route", metavar="ROUTE", help="Only this route's.")
-@click.option("--cause", metavar="CAUSE", help="Only those with an incident of this cause (`mesh incidents`).")
-@click.option(
-    "--where",
-    metavar="EXPRESSION",
-    help="Only those for which this holds: an expression as in routes, on search, status, route, step and age.",
-)
+@workflow_filters
 @paged
 @click.option(
     "--built-in", "--all", "built_in", is_flag=True, help="With the mesh's own: schedules, aliases, limiters."
 )
 @mesh_command
 def list_workflows(
-    session: Session, *, limit: int | None, after: str | None, built_in: bool, **given: Unpack[_Filters]
+    session: Session, *, limit: int | None, after: str | None, built_in: bool, **given: Unpack[FilterOptions]
 ) -> None:
     """List workflows, the last changed first."""
     page, incidents = session.run(_list(session, limit, after, built_in=built_in, **given))
@@ -101,23 +79,13 @@ def list_workflows(
 
 
 async def _list(
-    session: Session, limit: int | None, after: str | None, *, built_in: bool, **given: Unpack[_Filters]
+    session: Session, limit: int | None, after: str | None, *, built_in: bool, **given: Unpack[FilterOptions]
 ) -> tuple[Page[WorkflowRow], Incidents]:
     """The workflows, and the incidents of those that have some."""
     async with session.model() as (_, model):
-        if given["cause"] is not None:
-            given["cause"] = pick_cause(session, model, given["cause"])
-        where = None if given["where"] is None else Where(given["where"], session.now_ms())
-        page = queries.workflows(
-            model.db,
-            status=given["status"],
-            route=given["route"],
-            cause=given["cause"],
-            where=where,
-            built_in=built_in,
-            limit=page_size(session, limit),
-            after=after,
-        )
+        wanted = workflow_filter(session, model, **given)
+        page = wanted.page(model, built_in=built_in, limit=page_size(session, limit), after=after)
+        where = wanted.where
         if where is not None and where.problem and not page:
             session.note(f"of some workflows it can't be told whether it holds: {where.problem}")
         named = [row.workflow_id for row in page if row.incidents]

@@ -1,4 +1,7 @@
-"""Operators' commands: accepted or refused."""
+"""Operators' commands: accepted or refused.
+
+`operation`: of a command that is one of many (ADR 29); the workflow remembers it.
+"""
 
 from mesh.core.events.event import LogEvent
 
@@ -8,6 +11,7 @@ class CommandAccepted(LogEvent, tag="CommandAccepted.1", frozen=True, kw_only=Tr
     command: str
     by: str
     reason: str = ""
+    operation: str = ""
 
 
 class CommandRefused(LogEvent, tag="CommandRefused.1", frozen=True, kw_only=True):
@@ -16,3 +20,4 @@ class CommandRefused(LogEvent, tag="CommandRefused.1", frozen=True, kw_only=True
     code: str  # unknown, ended, no_incident, unknown_step, built_in, ...; malformed if it can't be read
     message: str
     by: str = ""
+    operation: str = ""  # empty for a command that was decided on before

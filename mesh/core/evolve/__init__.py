@@ -141,9 +141,17 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.InputParked()
             | ev.InputAttempted()
         ):
-            return workflow
+            return _operated(workflow, event)
         case _:
             assert_never(event)
+
+
+def _operated(workflow: Workflow | None, event: ev.Event) -> Workflow | None:
+    """The workflow, with the operation of which this event decides a command."""
+    operation = event.operation if isinstance(event, ev.CommandAccepted | ev.CommandRefused) else ""
+    if workflow is None or not operation:
+        return workflow
+    return replace(workflow, operations=(*workflow.operations, operation))
 
 
 def _begun(workflow: Workflow | None, event: ev.Event, workflow_id: str) -> Workflow:

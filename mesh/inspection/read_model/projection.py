@@ -240,7 +240,8 @@ class Folder:
                     self._insert_command(
                         command, workflow_id, at_ms, event.command, event.by, 1, "accepted", event.reason
                     )
-                case CommandRefused(command_id=command):
+                # of one that is repeated, what was decided when it came first has a row already
+                case CommandRefused(command_id=command) if event.code != "repeated":
                     self._insert_command(
                         command, workflow_id, at_ms, event.command, event.by, 0, event.code, event.message
                     )

@@ -29,6 +29,7 @@ from mesh.services.router.holdings import Holdings
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.membership import Membership
 from mesh.services.router.metrics import RouterMetrics
+from mesh.services.router.operations import OperationRunner
 from mesh.services.router.owner import Owner
 from mesh.services.router.people import PeopleFollower
 from mesh.services.router.schedules import ScheduleAnnouncer
@@ -149,8 +150,7 @@ class Router:
             nonlocal in_effect_after_s
             in_effect_after_s = await self._definitions.start(self._routes)
 
-        # In this order: a router that is set to another number of
-        # partitions must not activate anything.
+        # The order matters: a router set to another number of partitions must activate nothing.
         for step in (self._check_topics, activate, self._directory.start, self._people.start):
             if not await self._until_answered(step):
                 return None
@@ -183,6 +183,7 @@ class Router:
                 tasks.create_task(self._definitions.follow(self._directory.set_routes)),
                 tasks.create_task(self._schedules.follow()),
                 tasks.create_task(self._people.follow(self._directory.set_people)),
+                tasks.create_task(OperationRunner(self._broker, self._topics, lambda: 0 in self.owners).follow()),
             ]
             if self._metrics is not None:
                 following.append(tasks.create_task(self._metrics.follow_lag(self.owners, self.ingress)))
@@ -251,8 +252,7 @@ class Router:
                         # appends begin, and on the embedded log are done, before the next poll
                         await asyncio.sleep(0)
                     self._look_after(flights, len(records))
-                # a take-over that is not done has nothing to land, and the
-                # next owner claims for itself
+                # a take-over that is not done has nothing to land: the next owner claims for itself
                 for task in self._background.values():
                     task.cancel()
                 await self._land(list(self.owners.values()))

@@ -15,7 +15,7 @@ from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
 from mesh.core.decide.settle.call import on_call_undeliverable
 from mesh.core.decide.settle.limit import fail_to_ask
 from mesh.core.decide.settle.orders import on_order
-from mesh.core.decide.settle.refusing import refuse_command
+from mesh.core.decide.settle.refusing import REPEATED, refuse_command
 from mesh.core.decide.settle.retry import ask_again, begin_again, is_closed_approval, why_no_input, why_not_asked_again
 from mesh.core.decide.settle.tools import want_again
 from mesh.core.events import (
@@ -43,6 +43,9 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     elif workflow.status == "expected":
         message = f"{given.workflow_id} has not started: there are only events that it will wait for"
         refuse_command(draft, given, "unknown", message)
+    # whoever sends the commands of an operation may die, and the next one sends some of them again
+    elif given.operation and given.operation in workflow.operations:
+        refuse_command(draft, given, REPEATED, f"operation {given.operation} has been decided on here before")
     elif workflow.status != "running":
         refuse_command(draft, given, "ended", f"the workflow has ended: {workflow.status}")
     elif given.order is not None:
@@ -215,7 +218,15 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
 
 
 def _accept(draft: Draft, given: CommandGiven) -> None:
-    draft.add(CommandAccepted(command_id=given.command_id, command=given.command, by=given.by, reason=given.reason))
+    draft.add(
+        CommandAccepted(
+            command_id=given.command_id,
+            command=given.command,
+            by=given.by,
+            reason=given.reason,
+            operation=given.operation,
+        )
+    )
 
 
 def on_unreadable_command(draft: Draft, given: CommandUnreadable) -> None:

@@ -1,10 +1,13 @@
 """Refuse an answer or a command: its sender gets a receipt that says why."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mesh.core.decide.draft import Draft
 from mesh.core.events import CommandRefused
 from mesh.core.inputs import CommandGiven, CommandUnreadable
+
+REPEATED: Final = "repeated"
+"""The code for a command of an operation that this workflow has decided on before."""
 
 
 class Refusal(NamedTuple):
@@ -13,6 +16,15 @@ class Refusal(NamedTuple):
 
 
 def refuse_command(draft: Draft, given: CommandGiven | CommandUnreadable, code: str, message: str) -> None:
+    operation = given.operation if isinstance(given, CommandGiven) else ""
     draft.add(
-        CommandRefused(command_id=given.command_id, command=given.command, code=code, message=message, by=given.by)
+        CommandRefused(
+            command_id=given.command_id,
+            command=given.command,
+            code=code,
+            message=message,
+            by=given.by,
+            # the workflow has it already
+            operation="" if code == REPEATED else operation,
+        )
     )

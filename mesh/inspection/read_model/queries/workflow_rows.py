@@ -16,6 +16,8 @@ from mesh.inspection.read_model.where import Where
 _NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
 _THERE: Final = "NOT (forgotten AND status = 'expected')"
 """What never had a run is gone with its last event."""
+# of a for-each also where an item of it is under way
+_AT_STEP: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE instr(step || '[', ? || '[') = 1)"
 
 
 class WorkflowRow(Row, frozen=True, array_like=True):
@@ -49,6 +51,9 @@ def workflows(
     route: str | None = None,
     cause: str | None = None,
     where: Where | None = None,
+    step: str | None = None,
+    agent: str | None = None,
+    unchanged_since_ms: int | None = None,
     built_in: bool = False,
     limit: int | None = None,
     after: str | None = None,
@@ -56,13 +61,21 @@ def workflows(
     """Workflows, the last changed first.
 
     `status` may also be `incident`: live ones that wait for an operator. `cause`: those with an
-    incident of this cause. `where`: those that it fits. `built_in`: with the mesh's own workflows,
+    incident of this cause. `where`: those that it fits. `step`, `agent`: of a
+    step that is under way, or has an incident. `unchanged_since_ms`: those that have not changed
+    since then. `built_in`: with the mesh's own workflows,
     unless they are forgotten.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
     filters: dict[str, tuple[str, ...]] = {_THERE: (), own: ()}
     filters |= {} if route is None else {"route = ?": (route,)}
     filters |= {} if cause is None else {"workflow_id IN (SELECT workflow_id FROM incidents WHERE cause = ?)": (cause,)}
+    filters |= {} if step is None else {_AT_STEP: (step,)}
+    filters |= (
+        {} if agent is None else {"workflow_id IN (SELECT workflow_id FROM open_steps WHERE agent = ?)": (agent,)}
+    )
+    if unchanged_since_ms is not None:
+        filters["updated_at_ms <= CAST(? AS INTEGER)"] = (str(unchanged_since_ms),)
     if where is not None:
         sql, values = where.condition(db)
         filters |= {sql: values}

@@ -1,0 +1,207 @@
+"""The verbs of `mesh workflows` in bulk: which workflows, the preview, the question, the order.
+
+Owns what is shown before anything is sent. The preview fixes the ids; from the order on it is an
+operation, which routers carry out whatever becomes of this command (`mesh.cli.operations`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, Final, NamedTuple, TypedDict
+
+import click
+import msgspec
+from rich.text import Text
+
+from mesh.cli.operations import exit_if_refused, follow, opened, tell
+from mesh.cli.session import Session
+from mesh.cli.text.format import counted, printable
+from mesh.cli.workflows.filters import FilterOptions, WorkflowFilter, workflow_filter, workflow_filters
+from mesh.codec.operations import Ordered
+from mesh.core.inputs import Command
+from mesh.errors import NotFound, OperatorError
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import WorkflowRow
+from mesh.services.operations import order
+
+RATE: Final = 20  # commands a second
+TYPED_FROM: Final = 100  # workflows above which the number is typed
+_KINDS: Final = 20  # rows of a preview; all workflows are counted
+
+
+class BulkOptions(TypedDict):
+    """What the options of `in_bulk` give."""
+
+    status: str | None
+    route: str | None
+    agent: str | None
+    cause: str | None
+    older_than: str | None
+    where: str | None
+    dry_run: bool
+    yes: bool
+    rate: int
+    detach: bool
+
+
+class Wanted(NamedTuple):
+    """What is ordered of many. `statuses`: of workflows for which it makes sense."""
+
+    command: Command
+    status: str
+    by: str
+    reason: str
+    timeout_s: float
+    step: str | None = None
+    input: Any = msgspec.UNSET
+    orders_step: bool = False  # the command itself names the step, too
+
+
+def in_bulk(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a verb for many workflows. The command has `--step` itself."""
+    options = (
+        click.option("--dry-run", is_flag=True, help="Show which workflows are meant, and do nothing."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option(
+            "--rate",
+            type=click.IntRange(1, 1_000),
+            default=RATE,
+            show_default=True,
+            metavar="N",
+            help="Commands a second, for many workflows.",
+        ),
+        click.option("--detach", is_flag=True, help="Do not wait for the results: `mesh operations show` has them."),
+    )
+    with_rest = reduce(lambda inner, option: option(inner), reversed(options), function)
+    return workflow_filters(with_rest, without="step")
+
+
+def is_bulk(options: BulkOptions, part: str | None, step: str | None) -> bool:
+    """Whether a filter is given, and no id. Raises `UsageError` if it is neither or both."""
+    filters = ("status", "route", "agent", "cause", "older_than", "where")
+    given = [f"--{name.replace('_', '-')}" for name in filters if dict(options)[name] is not None]
+    if part is not None and given:
+        raise click.UsageError(f"an ID is one workflow, and {given[0]} means many: give one of them")
+    if part is None and not given and step is None:
+        raise click.UsageError(
+            "say which workflows: an ID, or a filter such as --cause, --route, --step, --agent, --older-than or --where"
+        )
+    if part is not None and options["dry_run"]:
+        raise click.UsageError("--dry-run goes with a filter: `mesh workflows show ID` shows the one workflow")
+    return part is None
+
+
+def run_bulk(session: Session, wanted: Wanted, options: BulkOptions) -> None:
+    """Show what is meant, ask, order it, and follow it."""
+    if not wanted.reason.strip() and not options["dry_run"]:
+        raise click.UsageError('for many workflows say why: --why "..."; it is kept in the log')
+    chosen, words, preview = session.run(_choose(session, wanted, options))
+    if not session.as_json or options["dry_run"]:
+        _preview(session, wanted, chosen, preview, dry_run=options["dry_run"])
+    if options["dry_run"]:
+        return
+    if not options["yes"]:
+        _confirm(session, len(chosen))
+    session.run(_order(session, wanted, options, [row.workflow_id for row in chosen], words))
+
+
+async def _choose(
+    session: Session, wanted: Wanted, options: BulkOptions
+) -> tuple[list[WorkflowRow], str, Counter[tuple[str, str]]]:
+    """The workflows, the filter in words, and how many there are by route and step."""
+    async with session.model() as (_, model):
+        given: FilterOptions = {
+            "status": options["status"] or wanted.status,
+            "route": options["route"],
+            "step": wanted.step,
+            "agent": options["agent"],
+            "cause": options["cause"],
+            "older_than": options["older_than"],
+            "where": options["where"],
+        }
+        found = workflow_filter(session, model, **given)
+        page = found.page(model)
+        _check(session, model, found, page)
+        kinds = Counter((row.route, step) for row in page for step in _steps(model, row, wanted.step))
+        # the oldest first: they have waited longest
+        return list(reversed(page)), " ".join(found.parts), kinds
+
+
+def _check(session: Session, model: ReadModel, found: WorkflowFilter, page: Sequence[WorkflowRow]) -> None:
+    if found.where is not None and found.where.problem:
+        session.note(f"of some workflows it can't be told whether --where holds: {found.where.problem}")
+    if not page:
+        raise NotFound(f"{found.why_none(model)}; nothing was sent")
+
+
+def _steps(model: ReadModel, row: WorkflowRow, step: str | None) -> set[str]:
+    """The steps of a workflow that wait for an operator, without items' numbers."""
+    incidents = queries.incidents_of(model.db, row.workflow_id, limit=_KINDS) if row.incidents else ()
+    names = {one.step.partition("[")[0] for one in incidents}
+    return {step} if step is not None else names or {""}
+
+
+def _preview(
+    session: Session,
+    wanted: Wanted,
+    chosen: Sequence[WorkflowRow],
+    kinds: Counter[tuple[str, str]],
+    *,
+    dry_run: bool,
+) -> None:
+    if session.as_json:
+        by_kind = [{"route": route, "step": step, "workflows": count} for (route, step), count in kinds.most_common()]
+        ids = [row.workflow_id for row in chosen]
+        session.emit(
+            {"dry_run": True, "command": wanted.command, "total": len(chosen), "kinds": by_kind, "workflows": ids}
+        )
+        return
+    session.show(Text(f"{wanted.command}: {counted(len(chosen), 'workflow')}", style="bold"))
+    for (route, step), count in kinds.most_common(_KINDS):
+        where = f", step {printable(step)}" if step else ""
+        session.show(Text(f"  {count:,} of {printable(route)}{where}"))
+    if len(kinds) > _KINDS:
+        session.show(Text(f"  and {len(kinds) - _KINDS:,} other kinds", style="dim"))
+    if dry_run:
+        session.note("this was a dry run, nothing is sent")
+
+
+def _confirm(session: Session, count: int) -> None:
+    if count <= TYPED_FROM or not session.is_interactive:
+        session.confirm_apply()
+        return
+    typed = click.prompt(f"These are {count:,} workflows. Type the number to go on", err=True)
+    if typed.strip().replace(",", "") != str(count):
+        raise OperatorError("nothing is applied")
+
+
+async def _order(
+    session: Session, wanted: Wanted, options: BulkOptions, workflow_ids: Sequence[str], words: str
+) -> None:
+    operation = f"op-{session.fresh_id()[:12]}"
+    ordered = Ordered(
+        operation=operation,
+        command=wanted.command,
+        total=len(workflow_ids),
+        chunks=0,
+        rate=options["rate"],
+        by=wanted.by,
+        reason=wanted.reason,
+        at_ms=session.now_ms(),
+        step=wanted.step if wanted.orders_step else None,
+        input=wanted.input,
+        filter=words,
+    )
+    async with opened(session, read_only=False) as (broker, model, reader):
+        await order(broker, session.topics, ordered, workflow_ids)
+        session.note(f"operation {operation}: it goes on without this command (`mesh operations show {operation}`)")
+        # at least as long as it takes at this rate
+        needed_s = len(workflow_ids) / options["rate"]
+        view = await follow(session, model, reader, operation, 0 if options["detach"] else needed_s + wanted.timeout_s)
+    tell(session, view)
+    if view.counts["waiting"] and not options["detach"]:
+        raise TimeoutError(
+            f"not decided on yet: {counted(view.counts['waiting'], 'workflow')} of operation {operation}; it goes on "
+            f"when a router is alive (`mesh status`); `mesh operations show {operation}` has the results"
+        )
+    exit_if_refused(view)

@@ -1,0 +1,72 @@
+"""One command for many workflows on real processes: the command dies, and so does the router."""
+
+from typing import Any
+
+import pytest
+from mesh_processes import MeshProcesses
+
+pytestmark = pytest.mark.slow
+
+COUNT = 60
+ROUTES = """\
+route: hasty
+on: {type: test.hasty}
+key: ${{ event.subject }}
+steps:
+  work: {agent: moody, input: "${{ event.data }}", retry: {attempts: 1}}
+  after: {needs: work, agent: moody, input: "${{ steps.work }}"}
+"""
+
+
+async def incidents(mesh: MeshProcesses, count: int) -> list[dict[str, Any]]:
+    async def enough() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = (await mesh.json("incidents"))["causes"]
+        return found if sum(cause["workflows"] for cause in found) >= count else None
+
+    return await mesh.wait_until(f"{count} incidents", enough)
+
+
+async def test_a_bulk_retry_is_done_once_although_the_command_and_the_router_die(mesh: MeshProcesses) -> None:
+    await retry_all(mesh, COUNT, rate=20)
+
+
+async def retry_all(mesh: MeshProcesses, count: int, *, rate: int) -> None:
+    (mesh.routes / "hasty.yaml").write_text(ROUTES)
+    await mesh.make_topics("moody")
+    router, bad = mesh.router("doomed"), mesh.agent("moody_agents", SLOW_FOLDER=str(mesh.folder))
+    router.wait_started()
+    bad.wait_started()
+    async with await mesh.client() as client:
+        await client.publish_all(
+            [{"type": "test.hasty", "source": "/t", "subject": str(n), "data": {"n": n}} for n in range(count)]
+        )
+    [cause] = await incidents(mesh, count)
+    bad.stop()
+    mesh.agent("moody_agents", name="good", MOOD="good", SLOW_FOLDER=str(mesh.folder)).wait_started()
+
+    preview = await mesh.json("workflows", "retry", "--cause", cause["cause"], "--dry-run")
+    assert (preview["total"], preview["kinds"]) == (count, [{"route": "hasty", "step": "work", "workflows": count}])
+    order = ["workflows", "retry", "--cause", cause["cause"], "--why", "it is back", "--rate", str(rate), "--yes"]
+    command = mesh.command("retry", *order)
+
+    async def half() -> str | None:
+        found = (await mesh.json("operations", "list"))["operations"]
+        is_half = found and count // 4 <= found[0]["counts"]["done"]
+        return str(found[0]["id"]) if is_half else None
+
+    operation = await mesh.wait_until("a part of it is done", half)
+    command.kill()
+    router.kill()
+    mesh.router("next").wait_started()
+
+    async def finished() -> Any:
+        shown = await mesh.json("operations", "show", operation)
+        return shown if shown["operation"]["status"] != "running" else None
+
+    shown = await mesh.wait_until("all of it is done", finished)
+    assert shown["operation"]["counts"] == {"done": count, "refused": 0, "waiting": 0, "not sent": 0}
+    outcomes = await mesh.wait_outcomes(count)
+    assert {one.status for one in outcomes.values()} == {"completed"}
+    # each was tried again once: the first attempt failed, and the second succeeded
+    timeline = (await mesh.json("workflows", "show", "hasty:0"))["timeline"]
+    assert sum("it is back" in str(entry) for entry in timeline) >= 1
