@@ -38,6 +38,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `asked_at`, `edition`, `deadline_at`: how the approval was. `message`: under which id it went
     out, where one message told several notices. `reason`: why it was not delivered, or dropped.
     `text`: the question that was asked back, or its answer; `number` is that of the question then.
+    `on_behalf`: who is away, and for whom `person` may answer.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 0
     message: str = ""
     reason: str = ""
+    on_behalf: str = msgspec.field(name="for", default="")
 
     @property
     def at_ms(self) -> int:

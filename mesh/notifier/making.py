@@ -11,9 +11,20 @@ from mesh.notifier.waiting import Reachable, Waiting
 
 
 def notices_of(
-    waiting: Waiting, reach: Reachable, what: What, number: int, at_ms: int, *, by: str = "", text: str = ""
+    waiting: Waiting,
+    reach: Reachable,
+    what: What,
+    number: int,
+    at_ms: int,
+    *,
+    by: str = "",
+    text: str = "",
+    on_behalf: str = "",
 ) -> Iterator[Notice]:
-    """A notice for each address of a person. `by`, `text`: who said what, of a question back."""
+    """A notice for each address of a person. `by`, `text`: who said what, of a question back.
+
+    `on_behalf`: who is away, and for whom the person may answer.
+    """
     for kind in reach.kinds:
         yield Notice(
             id=notice_id(waiting.approval_id, what, number, reach.person),
@@ -30,6 +41,7 @@ def notices_of(
             deadline_at=waiting.deadline_at,
             by=by,
             text=text[:LONGEST_TEXT],
+            on_behalf=on_behalf,
         )
 
 

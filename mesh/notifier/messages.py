@@ -141,6 +141,8 @@ def _facts(one: Notice) -> list[str]:
     parts = parse_step_id(one.approval_id)
     asks = _plain(one.requester) or (f"route {route_of(parts.workflow_id)}" if parts else "")
     facts = [f"asked by   {asks}"] if asks else []
+    if one.on_behalf:
+        facts.append(f"for        {_plain(one.on_behalf)}, who is away")
     facts.append(f"until      {one.deadline_at or 'no deadline'}")
     facts.append(f"approval   {_plain(one.approval_id, 1_000)}")
     return facts
@@ -156,6 +158,8 @@ def _commands(one: Notice, choices: Sequence[str]) -> list[str]:
     name = shlex.quote(one.approval_id)
     if one.what == "question":
         return [f"mesh inform {name} TEXT --question {one.number}"]
+    if one.on_behalf:
+        name = f"{name} --for {shlex.quote(one.on_behalf)}"
     if tuple(choices) != ("approve", "reject"):
         return [f"mesh choose {name} {'|'.join(choices)}"]
     return [f"mesh approve {name}", f"mesh reject {name} --reason ..."]
@@ -183,6 +187,7 @@ def _data(one: Notice, shown: Mapping[str, Shown], console: str) -> dict[str, An
         "asked_at": one.asked_at,
         "deadline_at": one.deadline_at,
         "edition": one.edition,
+        **({"for": one.on_behalf} if one.on_behalf else {}),
         **_link(one.approval_id, console),
     }
     if one.what == "closed":

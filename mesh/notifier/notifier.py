@@ -254,10 +254,11 @@ class Notifier:
         self._refreshed_s = now_s
         await self._people.refresh()
         await self._channels.refresh()
-        placed = self._people.timeline.at(self._clock.now_ms())
-        calendars = self._people.calendars.at(self._clock.now_ms())
-        absent = frozenset(self._people.delegations.absent(self._clock.now_ms()))
-        now_of = (placed, self._channels.changes, {name: one.digest for name, one in calendars.items()}, absent)
+        now_ms, known = self._clock.now_ms(), self._people.delegations
+        placed, calendars = self._people.timeline.at(now_ms), self._people.calendars.at(now_ms)
+        absent, in_force = frozenset(known.absent(now_ms)), known.in_force(now_ms)
+        hours = {name: one.digest for name, one in calendars.items()}
+        now_of = (placed, self._channels.changes, hours, absent, in_force if absent else ())
         if now_of == self._directory_is_of:
             return
         try:
@@ -267,7 +268,7 @@ class Notifier:
             return
         if people is None:
             _log.warning("nobody_is_told", why="no version of the people was applied: mesh people apply FILE")
-        directory = Directory(people, self._channels.channels, calendars, absent)
+        directory = Directory(people, self._channels.channels, calendars, absent, in_force)
         _warn_of_hours(directory)
         for person, reach in directory.reachable.items():
             before = self._directory.reachable.get(person)
@@ -384,7 +385,18 @@ class Notifier:
         if reach is None or notice.channel not in reach.kinds:
             return Sorted(None, [replace(notice, status="dropped", reason=why_not_wanted(notice, None, reach, now_ms))])
         mine = Mine(names={reach.body.name, *reach.body.names}, roles=reach.body.roles)
-        page = page_of(self._inbox.db, Filters(mine=mine), limit=LISTED)
+        others = tuple(
+            Mine(
+                names={one.body.name, *one.body.names},
+                roles=one.body.roles,
+                giver=one.person,
+                routes=one.routes,
+                by_roles=one.body.by_roles,
+                barred=mine.names,
+            )
+            for one in reach.givers
+        )
+        page = page_of(self._inbox.db, Filters(mine=mine, others=others), limit=LISTED)
         if not page.total:
             return Sorted(None, [replace(notice, status="dropped", reason="nothing waits for the person")])
         message = of_digest(notice, Waits(page, page.total), self._config.console_url)

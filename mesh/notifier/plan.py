@@ -13,6 +13,9 @@ what was told once is not told again.
     answered   to the person who asked that
     closed     to each who was told
 
+Who answers for somebody who is away is told in their place. Without such a delegate the one who is
+away is told what is new, and is not reminded.
+
 What is not the first that a person hears of an approval, or of a question, is held back until the
 person's hours begin, unless the deadline comes sooner.
 
@@ -64,7 +67,11 @@ def plan(waiting: Waiting, told: Sequence[Notice], directory: Directory, now_ms:
     notices: list[Notice] = []
     told_of = _by_person(told)
     times: list[int | None] = [_next_instant(waiting, now_ms)]
-    for reach in directory.named_by(waiting):
+    named = list(directory.named_by(waiting))
+    stood_in_for = _stood_in_for(waiting, named, now_ms)
+    for reach in named:
+        if reach.person in stood_in_for:
+            continue
         mine = told_of.get(reach.person, [])
         of_round = [one for one in mine if one.asked_at == waiting.asked_at and one.what not in asked_back.KINDS]
         news = _news(waiting, reach, of_round, now_ms)
@@ -73,13 +80,21 @@ def plan(waiting: Waiting, told: Sequence[Notice], directory: Directory, now_ms:
         held_ms = held_until(waiting, reach, now_ms) if of_round else None
         if held_ms is None:
             what, at_ms = news
-            notices += notices_of(waiting, reach, what, _next_number(mine, what), at_ms)
+            whom = waiting.for_whom(reach, now_ms) or ""
+            notices += notices_of(waiting, reach, what, _next_number(mine, what), at_ms, on_behalf=whom)
         times.append(held_ms)
     if waiting.questions:
         asked = asked_back.plan_asked_back(waiting, told_of, directory, now_ms)
         notices += asked.notices
         times.append(asked.held_ms)
     return Plan(notices, min((at for at in times if at is not None), default=None))
+
+
+def _stood_in_for(waiting: Waiting, named: Sequence[Reachable], now_ms: int) -> frozenset[str]:
+    """Who is away while somebody else is told in their place."""
+    return frozenset(
+        one.person for reach in named for one in reach.givers if waiting.waits_on_behalf(reach, one, now_ms)
+    )
 
 
 def _by_person(told: Sequence[Notice]) -> dict[str, list[Notice]]:
@@ -104,15 +119,18 @@ def _next_instant(waiting: Waiting, now_ms: int) -> int | None:
 
 def _news(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], now_ms: int) -> tuple[What, int] | None:
     """The first thing that the person does not know, and the moment that it is about."""
-    waits = waiting.waits_for(reach.body, now_ms)
+    whom = waiting.for_whom(reach, now_ms)
+    waits = whom is not None
     if not mine:
         if not waits:
             return None
-        return ("asked" if waiting.is_of_first(reach.body) else "stage"), now_ms
-    is_reset = waits and reach.body.is_among(waiting.reset)
+        # whoever stands in for somebody was not asked from the beginning, and is not added either
+        return ("asked" if whom or waiting.is_of_first(reach.body) else "stage"), now_ms
+    bodies = (reach.body, *(one.body for one in reach.givers))
+    is_reset = waits and any(body.is_among(waiting.reset) for body in bodies)
     if is_reset and waiting.edition > max(one.edition for one in mine):
         return "edited", now_ms
-    if waiting.deadline_at != mine[-1].deadline_at and waiting.may_answer(reach.body, now_ms):
+    if waiting.deadline_at != mine[-1].deadline_at and (waits or waiting.may_answer(reach.body, now_ms)):
         return "extended", now_ms
     due_ms = _reminder(waiting, reach, mine, now_ms) if waits and not reach.is_absent else None
     return None if due_ms is None else ("reminder", due_ms)
@@ -195,4 +213,7 @@ def why_not_wanted(notice: Notice, waiting: Waiting | None, reach: Reachable | N
         return "the payload was edited again"
     if notice.what in asked_back.KINDS:
         return asked_back.why_not_asked(notice, waiting, reach)
-    return "" if waiting.waits_for(reach.body, now_ms) else "it does not wait for the person any more"
+    if waiting.for_whom(reach, now_ms) == notice.on_behalf:
+        return ""
+    whom = f" for {notice.on_behalf}" if notice.on_behalf else ""
+    return f"it does not wait for the person{whom} any more"

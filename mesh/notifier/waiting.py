@@ -23,9 +23,12 @@ from mesh.codec.open_approvals import (
 from mesh.codec.times import parse_rfc3339
 from mesh.core.approvals import Change, Terms
 from mesh.core.calendars import Calendar
+from mesh.core.delegations import KnownDelegation
+from mesh.core.ids import route_of
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
-from mesh.core.people import People, person_of
+from mesh.core.people import People, id_of, person_of
 from mesh.core.questions import Addressee
+from mesh.core.signing import LEVELS, Level
 from mesh.core.voting import Body, belongs, may_vote, named_people, named_roles, why_excluded
 from mesh.errors import MalformedRecord
 from mesh.inspection.read_model.schema import select
@@ -69,13 +72,34 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     def may_answer(self, body: Body, now_ms: int) -> bool:
         if self.terms is None:
             return self.role in body.roles
-        is_out = why_excluded(self.terms, body) or (self.terms.not_editors and body.is_among(self.editors))
-        return not is_out and may_vote(self.terms, body, self.changes, now_ms)
+        return not self.is_excluded(body) and may_vote(self.terms, body, self.changes, now_ms)
+
+    def is_excluded(self, body: Body) -> bool:
+        terms = self.terms
+        if terms is None:
+            return False
+        return bool(why_excluded(terms, body)) or (terms.not_editors and body.is_among(self.editors))
 
     def waits_for(self, body: Body, now_ms: int) -> bool:
         """Whether the person may answer, has not voted, and is still in time."""
         is_late = self.deadline_at_ms is not None and now_ms >= self.deadline_at_ms
         return not is_late and not body.is_among(self.voters) and self.may_answer(body, now_ms)
+
+    def waits_on_behalf(self, delegate: "Reachable", giver: "Giver", now_ms: int) -> bool:
+        """Whether the delegate may answer for this person, and neither has taken part."""
+        is_signed = self.terms is None or LEVELS.index(giver.signed) >= LEVELS.index(self.terms.signed)
+        if not giver.covers(self.approval_id) or not is_signed or delegate.body.is_among(self.voters):
+            return False
+        return not self.is_excluded(delegate.body) and self.waits_for(giver.body, now_ms)
+
+    def for_whom(self, reach: "Reachable", now_ms: int) -> str | None:
+        """For whom the person is wanted: empty for themself, or the id of somebody who is away.
+
+        None: for nobody.
+        """
+        if self.waits_for(reach.body, now_ms):
+            return ""
+        return next((one.person for one in reach.givers if self.waits_on_behalf(reach, one, now_ms)), None)
 
     def is_asked(self, body: Body, number: int) -> bool:
         """Whether the person can answer this question, and nobody has."""
@@ -92,8 +116,23 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
         return self.terms is None or may_vote(self.terms, body)
 
 
+class Giver(NamedTuple):
+    """Somebody who is away, as far as a delegation lets another one answer for them.
+
+    `routes` empty: in all of them. `signed`: what proves the delegation.
+    """
+
+    person: str  # the id
+    body: Body
+    routes: tuple[str, ...]
+    signed: Level
+
+    def covers(self, approval_id: str) -> bool:
+        return not self.routes or route_of(approval_id) in self.routes
+
+
 class Reachable(NamedTuple):
-    """A person with an address."""
+    """A person with an address. `givers`: who is away, and lets this person answer for them."""
 
     person: str  # the id
     body: Body
@@ -101,6 +140,18 @@ class Reachable(NamedTuple):
     digest: DailyTime | None
     hours: Calendar | None = None  # None: any time will do
     is_absent: bool = False
+    givers: tuple[Giver, ...] = ()
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """All roles by which something may wait for the person, in whoever's name."""
+        return self.body.roles.union(*(one.body.roles for one in self.givers))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names by which something may wait for the person, as `roles`."""
+        named = (one.body for one in self.givers if not one.body.by_roles)
+        return frozenset(name for body in (self.body, *named) for name in (body.name, *body.names))
 
     @property
     def kinds(self) -> list[ChannelKind]:
@@ -116,13 +167,16 @@ class Reachable(NamedTuple):
         """All of it in short: with another one, what waits for the person is looked at again."""
         hours = "" if self.hours is None else self.hours.digest
         who = (self.person, sorted(self.body.roles), sorted(self.body.names))
-        return sha256(repr((*who, self.kinds, self.channel.digest, hours, self.is_absent)).encode()).hexdigest()
+        away = [(one.person, sorted(one.body.roles), sorted(one.body.names), one.routes) for one in self.givers]
+        rest = (self.kinds, self.channel.digest, hours, self.is_absent, *([away] if away else []))
+        return sha256(repr((*who, *rest)).encode()).hexdigest()
 
 
 class Directory:
     """All people with an address, by the ways in which an approval names people.
 
-    `absent`: the ids of those who are away, whom nobody reminds.
+    `absent`: the ids of those who are away, whom nobody reminds. `delegations`: those in force;
+    who answers for somebody who is away is told in their place.
     """
 
     def __init__(
@@ -131,10 +185,13 @@ class Directory:
         channels: Mapping[str, Channel],
         calendars: Mapping[str, Calendar] | None = None,
         absent: Collection[str] = frozenset(),
+        delegations: Collection[KnownDelegation] = (),
     ) -> None:
         self.reachable: dict[str, Reachable] = {}  # by id
         self._by_role: dict[str, list[Reachable]] = {}
         self._by_name: dict[str, Reachable] = {}
+        self._delegates: dict[str, list[Reachable]] = {}  # of who is away, by their names
+        givers = {} if people is None else _givers(people, absent, delegations)
         for person in () if people is None else people.persons.values():
             channel = channels.get(person.id)
             if channel is None or not channel.addresses():
@@ -142,11 +199,15 @@ class Directory:
             body = Body(person_of(person.id), person.roles, frozenset(map(person_of, person.names)))
             digest = daily_time(channel.digest) if channel.digest else None
             hours, is_absent = (calendars or {}).get(channel.hours), person.id in absent
-            found = self.reachable[person.id] = Reachable(person.id, body, channel, digest, hours, is_absent)
-            for role in person.roles:
+            found = self.reachable[person.id] = Reachable(
+                person.id, body, channel, digest, hours, is_absent, givers.get(person.id, ())
+            )
+            for role in found.roles:
                 self._by_role.setdefault(role, []).append(found)
             for name in (body.name, *body.names):
                 self._by_name[name] = found
+            for name in found.names - {body.name, *body.names}:
+                self._delegates.setdefault(name, []).append(found)
 
     def named_by(self, waiting: Waiting) -> Iterator[Reachable]:
         """Those whom the approval names in any way, each once."""
@@ -158,8 +219,29 @@ class Directory:
     def among(self, roles: Iterable[str], names: Iterable[str]) -> Iterator[Reachable]:
         """Those with one of these roles or names, each once. Names are as `person_of` has them."""
         found = {one.person: one for role in roles for one in self._by_role.get(role, ())}
-        found.update((one.person, one) for name in names if (one := self._by_name.get(name)) is not None)
+        for name in names:
+            named = self._by_name.get(name)
+            found.update(
+                (one.person, one) for one in (*([] if named is None else [named]), *self._delegates.get(name, ()))
+            )
         yield from found.values()
+
+
+def _givers(
+    people: People, absent: Collection[str], delegations: Collection[KnownDelegation]
+) -> dict[str, tuple[Giver, ...]]:
+    """Who is away and lets others answer for them, by the ids of these."""
+    found: dict[str, list[Giver]] = {}
+    for known in delegations:
+        one = known.delegation
+        giver = people.named(one.giver)
+        if giver is None or giver.id not in absent:
+            continue
+        roles = giver.roles & frozenset(one.roles) if one.roles else giver.roles
+        names = frozenset(map(person_of, giver.names))
+        body = Body(person_of(giver.id), roles, names, by_roles=bool(one.roles))
+        found.setdefault(id_of(people, one.to), []).append(Giver(giver.id, body, one.routes, one.signed))
+    return {to: tuple(some) for to, some in found.items()}
 
 
 def waiting_among(db: apsw.Connection, approval_ids: Sequence[str]) -> dict[str, Waiting]:
@@ -247,8 +329,8 @@ def gone_among(db: apsw.Connection, approval_ids: Collection[str]) -> list[str]:
 def naming(db: apsw.Connection, reachable: Iterable[Reachable]) -> Iterator[str]:
     """The open approvals that may concern one of these people, some perhaps twice."""
     people = list(reachable)
-    roles = json.dumps(sorted({role for one in people for role in one.body.roles}))
-    names = json.dumps(sorted({name for one in people for name in (one.body.name, *one.body.names)}))
+    roles = json.dumps(sorted({role for one in people for role in one.roles}))
+    names = json.dumps(sorted({name for one in people for name in one.names}))
     among = "SELECT approval_id FROM entitled WHERE kind = ? AND name IN (SELECT value FROM json_each(?))"
     for kind, some in (("role", roles), ("person", names)):
         yield from (row[0] for row in db.execute(among, (kind, some)))
