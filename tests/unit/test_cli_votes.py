@@ -344,6 +344,13 @@ def test_mine_is_also_what_one_may_answer_for_others(folder: Path, monkeypatch: 
     assert (
         "delegated nothing" in call("approve", "--mine", "--for", "ana", "--by", "fay", "--yes", "--expect", "1").stderr
     )
+    monkeypatch.setattr("mesh.cli.session.Session.is_interactive", True)
+    # e is no key there: who answers for somebody edits nothing
+    one_by_one = CliRunner().invoke(
+        mesh, ["approvals", "answer", "--for", "gus", "--by", "fay", "--timeout", "0.01"], input="ea"
+    )
+    assert (one_by_one.exit_code, "as fay, for gus" in one_by_one.stdout) == (5, True), one_by_one.output
+    assert (sent(folder).by, sent(folder).decision, sent(folder).on_behalf) == ("fay", "approve", "gus")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import click
+import msgspec
 from rich.text import Text
 
 from mesh.cli.approvals.commands import (
@@ -17,6 +18,7 @@ from mesh.cli.approvals.commands import (
     Answer,
     answers,
     edit,
+    for_option,
     keep_refused_edit,
     send_answer,
     verdict,
@@ -30,6 +32,7 @@ from mesh.core.approvals import Terms
 from mesh.inspection.inbox import Filters, Inbox, OpenRow, Waiting, find, page_of
 
 KEYS: Final = "a approve   r reject   e edit and approve   s skip   q quit"
+KEYS_FOR: Final = "a approve   r reject   s skip   q quit"  # for somebody else nobody edits
 PAGE: Final = 50
 LISTED: Final = 20  # rows of the list between two cards
 ESC: Final = "\x1b"
@@ -37,29 +40,37 @@ ESC: Final = "\x1b"
 
 @click.command(short_help="Answer what waits, one by one, on a terminal.")
 @filtered
+@for_option
 @answers
-def answer(session: Session, *, by: str, timeout_s: float, **options: Any) -> None:
+def answer(session: Session, *, by: str, on_behalf: str, timeout_s: float, **options: Any) -> None:
     """Show each open approval, the nearest deadline first, and ask for an answer.
 
     One key answers: approve, reject with a reason, edit and approve, skip, or quit. Ctrl-C and Esc
     go one step back: from what you type to the card, from the card to the list, and out.
+
+    With --for you answer what PERSON has delegated to you, and edit nothing.
     """
     if not session.is_interactive:
         raise click.UsageError(
             "`mesh approvals answer` asks a person at a terminal; without one: mesh approvals approve ID, "
             "mesh approvals reject ID --reason TEXT"
         )
-    session.run(_one_by_one(session, wanted_of(options), by=by, timeout_s=timeout_s))
+    wanted = wanted_of(options)
+    if on_behalf:
+        # for somebody else there is nothing to answer but what they have delegated
+        wanted = msgspec.structs.replace(wanted, mine=True)
+    session.run(_one_by_one(session, wanted, by=by, on_behalf=on_behalf, timeout_s=timeout_s))
 
 
-async def _one_by_one(session: Session, wanted: Wanted, *, by: str, timeout_s: float) -> None:
+async def _one_by_one(session: Session, wanted: Wanted, *, by: str, on_behalf: str, timeout_s: float) -> None:
     async with session.inbox(read_only=False) as (broker, inbox):
-        filters = await filters_of(session, broker, wanted, by)
+        filters = await filters_of(session, broker, wanted, by, on_behalf=on_behalf)
         total = page_of(inbox.db, filters, limit=1).total
         if not total:
             session.show("Nothing waits for a person.")
             return
-        session.show(Text(f"You answer as {printable(by)} (claimed, not verified).", style="dim"))
+        whom = f", for {printable(on_behalf)}" if on_behalf else ""
+        session.show(Text(f"You answer as {printable(by)}{whom} (claimed, not verified).", style="dim"))
         answered, number, queue = 0, 0, deque[OpenRow]()
         rows = _each(inbox, filters)
         while (row := queue.popleft() if queue else next(rows, None)) is not None:
@@ -69,7 +80,7 @@ async def _one_by_one(session: Session, wanted: Wanted, *, by: str, timeout_s: f
             if one is None:
                 continue  # somebody else was faster
             session.show("", card(one, session.now_ms(), position=f" {number:,} of {max(number, total):,} "))
-            choice = _asked(session, one)
+            choice = _asked(session, one, KEYS_FOR if on_behalf else KEYS)
             if choice == "list":
                 chosen = _from_list(session, inbox, filters, row)
                 if chosen is None:
@@ -81,6 +92,7 @@ async def _one_by_one(session: Session, wanted: Wanted, *, by: str, timeout_s: f
                 break
             if choice == "skip":
                 continue
+            choice = msgspec.structs.replace(choice, on_behalf=on_behalf)
             receipt = await send_answer(session, broker, one, choice, by=by, timeout_s=timeout_s)
             session.show(verdict(receipt))
             keep_refused_edit(session, one, choice, receipt)
@@ -88,11 +100,11 @@ async def _one_by_one(session: Session, wanted: Wanted, *, by: str, timeout_s: f
         session.show(Text(f"\n{counted(answered, 'answer')} given.", style="dim"))
 
 
-def _asked(session: Session, one: Waiting) -> Answer | Literal["skip", "list"] | None:
+def _asked(session: Session, one: Waiting, keys: str) -> Answer | Literal["skip", "list"] | None:
     """As `ask`. Ctrl-C and Esc at the card go back to the list."""
     try:
         with interruptible():
-            return ask(session, one, back=True)
+            return ask(session, one, keys, back=True)
     except KeyboardInterrupt:
         return "list"
 
@@ -151,7 +163,10 @@ def ask(
         if key == "s":
             return "skip"
         try:
-            found = _answer_by_key(session, one, key, choices if has_choices else ())
+            # a key that is not offered is none
+            found = _answer_by_key(
+                session, one, key if key in f"c {keys}".split() else "", choices if has_choices else ()
+            )
         except (KeyboardInterrupt, click.Abort, _Back):
             session.show(Text("nothing is sent", style="dim"))
             continue
