@@ -14,14 +14,20 @@ from mesh.core.tool_approvals import NAME_RULE, ToolVerdict, Wanted, is_tool_nam
 from mesh.errors import NonRetryable
 
 
-def verdict_or_question(verdicts: tuple[ToolVerdict, ...], name: str, ask: str, payload: Any) -> Verdict | Wanted:
+def verdict_or_question(
+    verdicts: tuple[ToolVerdict, ...],
+    name: str,
+    ask: str,
+    payload: Any,
+    payload_schema: dict[str, Any] | None = None,
+) -> Verdict | Wanted:
     """Raises `NonRetryable` for a name or a payload that no question can have."""
     if not is_tool_name(name):
         raise NonRetryable(f"{name!r} is no name for ctx.approve: {NAME_RULE}", kind="approval_invalid")
     value = _as_json(name, payload)
     found = verdict_on(verdicts, name, digest(value))
     if found is None:
-        return Wanted(name=name, question=ask, payload=value)
+        return Wanted(name=name, question=ask, payload=value, payload_schema=payload_schema)
     is_edited = found.payload is not msgspec.UNSET
     return Verdict(
         approved=found.verdict == "approved",

@@ -54,7 +54,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     # what is to be asked, once `approve` has found no verdict on it
     wanted: "list[Wanted]" = msgspec.field(default_factory=list)
 
-    async def approve(self, name: str, *, ask: str, payload: Any = None) -> Verdict:
+    async def approve(
+        self, name: str, *, ask: str, payload: Any = None, payload_schema: dict[str, Any] | None = None
+    ) -> Verdict:
         """Ask people whether the handler may do one thing.
 
             verdict = await ctx.approve("pay", ask="Pay?", payload=order)
@@ -65,10 +67,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
         Who decides is said by the step's `approve` in the route. A verdict is for this name and
         this payload: with another payload it is another question. `name`: a-z, 0-9, `_` and `-`.
-        """
-        return self.approve_blocking(name, ask=ask, payload=payload)
 
-    def approve_blocking(self, name: str, *, ask: str, payload: Any = None) -> Verdict:
+        `payload_schema`: a JSON Schema that people's edits must fit, of at most 16 KiB. The payload
+        itself must fit it. A schema in the step's `approve` goes before it.
+        """
+        return self.approve_blocking(name, ask=ask, payload=payload, payload_schema=payload_schema)
+
+    def approve_blocking(
+        self, name: str, *, ask: str, payload: Any = None, payload_schema: dict[str, Any] | None = None
+    ) -> Verdict:
         """Do as `approve` does, in a handler that is a plain function."""
         # light to import for those who never ask
         from mesh.agent.asking import verdict_or_question  # noqa: PLC0415
@@ -78,7 +85,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             if self.workflow_id == _LOCAL:
                 message = "nobody can be asked outside a mesh: give the handler a FakeContext(verdicts={...})"
             raise NonRetryable(message, kind="router_too_old")
-        found = verdict_or_question(self.approvals, name, ask, payload)
+        found = verdict_or_question(self.approvals, name, ask, payload, payload_schema)
         if isinstance(found, Verdict):
             return found
         # noted too: a handler that swallows the exception is not to go on as if it were approved

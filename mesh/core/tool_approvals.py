@@ -15,16 +15,21 @@ MOST_ASKED: Final = 20
 """How many approvals one task may ask for, without a smaller limit of its route's own."""
 
 LONGEST_QUESTION: Final = 2_000  # characters
+LARGEST_SCHEMA: Final = 16 * 1024  # bytes: it is in the question's event, and on two topics
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 NAME_RULE: Final = "a-z, 0-9, _ and - (not first), at most 40 characters"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an agent wants approved. Who may approve it is its route's to say."""
+    """What an agent wants approved. Who may approve it is its route's to say.
+
+    `payload_schema`: what an edit must fit, where the route says nothing of it; None: any payload.
+    """
 
     name: str
     question: str
     payload: Any = None
+    payload_schema: dict[str, Any] | None = None
 
 
 class ToolVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -41,10 +41,12 @@ class FakeContext(Context, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "task_id", task_id)
         msgspec.structs.force_setattr(self, "idempotency_key", self.idempotency_key or task_id)
 
-    def approve_blocking(self, name: str, *, ask: str, payload: Any = None) -> Verdict:
+    def approve_blocking(
+        self, name: str, *, ask: str, payload: Any = None, payload_schema: dict[str, Any] | None = None
+    ) -> Verdict:
         verdict = self.verdicts.get(name)
         if verdict is None:
-            return super().approve_blocking(name, ask=ask, payload=payload)
+            return super().approve_blocking(name, ask=ask, payload=payload, payload_schema=payload_schema)
         return Verdict(approved=verdict, payload=payload) if isinstance(verdict, bool) else verdict
 
     def heartbeat(self) -> None:

@@ -380,6 +380,7 @@ class Partition:
         payload: Any = None,
         *,
         question: str = "May I?",
+        payload_schema: dict[str, Any] | None = None,
         key: str = "k",
         usage: dict[str, float] | None = None,
     ) -> tuple[Event, ...]:
@@ -390,7 +391,7 @@ class Partition:
                 attempt=self.step(step, key).attempt,
                 workflow_id=self.id_of(key),
                 status="approval_wanted",
-                approval=Wanted(name=name, question=question, payload=payload),
+                approval=Wanted(name=name, question=question, payload=payload, payload_schema=payload_schema),
                 agent_version="1.0",
                 agent_instance="host-1",
                 usage=usage,

@@ -23,7 +23,7 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.json_values import digest
 from mesh.core.open_approvals import ShowApproval
-from mesh.core.tool_approvals import LONGEST_QUESTION, MOST_ASKED, ToolVerdict
+from mesh.core.tool_approvals import LARGEST_SCHEMA, LONGEST_QUESTION, MOST_ASKED, ToolVerdict
 
 TOOL = "buy.tool-pay"
 
@@ -47,6 +47,9 @@ def answer(p: Partition, by: str, decision: Any = "approve", *, step: str = TOOL
     return code(p, by, decision, step=step, **more)
 
 
+EUROS = {"type": "object", "properties": {"eur": {"type": "integer", "maximum": 9}}}
+
+
 # From the question to the verdict -----------------------------------------------------------------
 
 
@@ -59,6 +62,39 @@ def test_an_agent_that_wants_an_approval_frees_its_place_and_people_are_asked() 
     assert (p.step("buy").status, p.step("buy").due_at_ms) == ("suspended", None)
     assert p.step(TOOL).status == "asking"
     p.check_replay()
+
+
+def test_an_edit_must_fit_the_schema_that_the_agent_gave() -> None:
+    p = buyer()
+    asked = only(p.want("buy", payload={"eur": 5}, payload_schema=EUROS), ApprovalRequested2)
+    assert asked.payload_schema == EUROS
+    assert only(p.effects(), AskApproval).payload_schema == EUROS
+    assert answer(p, "ana", payload={"eur": 10}) == "schema"
+    assert answer(p, "ana", payload={"eur": 9}) == "accepted"
+    p.check_replay()
+
+
+def test_the_schema_of_the_route_goes_before_the_agents() -> None:
+    p = buyer(payload_schema={"type": "object"})
+    assert only(p.want("buy", payload={"eur": 5}, payload_schema=EUROS), ApprovalRequested2).payload_schema == {
+        "type": "object"
+    }
+    assert answer(p, "ana", payload={"eur": 10}) == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": "string"}, "does not fit"),
+        ({"type": "none of them"}, "can't be used"),
+        ({"$ref": "https://example.org/schema"}, "can't be used"),
+        ({"description": "x" * LARGEST_SCHEMA}, "at most 16,384 bytes"),
+    ],
+)
+def test_a_schema_that_can_t_hold_is_refused(schema: dict[str, Any], why: str) -> None:
+    failed = only(buyer().want("buy", payload={"eur": 5}, payload_schema=schema), TaskFailed)
+    assert failed.kind == "approval_refused"
+    assert why in failed.message
 
 
 def test_the_verdict_sends_the_task_again_with_it() -> None:

@@ -419,4 +419,5 @@ def _wanted(event: ev.ApprovalWanted, decision: ev.Decision) -> Wanted:
     asked = next((one for one in decision.events if isinstance(one, ev.ApprovalRequested) and one.step == place), None)
     if asked is None:
         return Wanted(name=event.name, question="(it was not asked, so the log does not have it)")
-    return Wanted(name=event.name, question=asked.question, payload=asked.payload)
+    schema = asked.payload_schema
+    return Wanted(name=event.name, question=asked.question, payload=asked.payload, payload_schema=schema)

@@ -17,10 +17,19 @@ from mesh.core.decide.begin.undo import cancel_step
 from mesh.core.decide.draft import Draft
 from mesh.core.events import ApprovalClosed, ApprovalWanted, IncidentRaised
 from mesh.core.inputs import ResultReceived
-from mesh.core.json_values import digest
+from mesh.core.json_values import digest, text_of
 from mesh.core.route import ExpressionError, Scope, ToolTerms
+from mesh.core.schemas import why_unfit
 from mesh.core.state import StepState
-from mesh.core.tool_approvals import LONGEST_QUESTION, NAME_RULE, ToolState, Wanted, is_tool_name, verdict_on
+from mesh.core.tool_approvals import (
+    LARGEST_SCHEMA,
+    LONGEST_QUESTION,
+    NAME_RULE,
+    ToolState,
+    Wanted,
+    is_tool_name,
+    verdict_on,
+)
 
 REFUSED: Final = "approval_refused"
 """The kind of the failure of an attempt that wants what it can't have."""
@@ -43,7 +52,18 @@ def _why_refused(terms: ToolTerms, tools: ToolState, wanted: Wanted) -> str:
         return f"{wanted.name} has its verdict for this payload: the task has it in `approvals`"
     if tools.asked >= terms.limit:
         return f"the task has asked for {tools.asked} approvals, and its route allows {terms.limit}"
-    return ""
+    return _why_no_schema(wanted)
+
+
+def _why_no_schema(wanted: Wanted) -> str:
+    """Why edits can't be held to the agent's schema; empty if they can, or there is none."""
+    schema = wanted.payload_schema
+    if schema is None:
+        return ""
+    if len(text_of(schema).encode("utf-8", "surrogatepass")) > LARGEST_SCHEMA:
+        return f"its payload_schema may have at most {LARGEST_SCHEMA:,} bytes"
+    # what was asked must be possible, and a schema that can't be used lets nothing pass
+    return why_unfit(schema, wanted.payload, "the payload that it asks for", at="payload")
 
 
 def want(draft: Draft, place: str, given: ResultReceived, wanted: Wanted, terms: ToolTerms) -> None:
@@ -77,7 +97,9 @@ class _Given:
 
 
 def _ask(draft: Draft, place: str, terms: ToolTerms, wanted: Wanted, reason: str) -> None:
-    work = replace(terms.asks, ask=_Given(wanted.question), payload=_Given(wanted.payload))
+    # who writes the route has the last word on what people may make of it
+    schema = wanted.payload_schema if terms.asks.payload_schema is None else terms.asks.payload_schema
+    work = replace(terms.asks, ask=_Given(wanted.question), payload=_Given(wanted.payload), payload_schema=schema)
     try:
         ask(draft, place, work, reason)
     # before its base class, or an operator would look for a fault in an expression
