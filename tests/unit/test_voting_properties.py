@@ -16,21 +16,24 @@ from voting_ledger import Ledger, Rule
 from mesh.core import effects, receipts, voting
 from mesh.core.approvals import Group
 from mesh.core.decide.settle import approval as settle_approval
+from mesh.core.decide.settle import questions as settle_questions
 from mesh.core.decide.settle import voting as settle_voting
 from mesh.core.decide.settle import words as settle_words
-from mesh.core.events import PayloadEdited
+from mesh.core.events import PayloadEdited, QuestionAsked
 from mesh.core.evolve import steps as evolve_steps
 from mesh.core.evolve import voting as evolve_voting
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.json_values import digest
+from mesh.core.people import person_of
 from mesh.core.voting import Body
 
 SEEDS = 150
 PAYLOADS: tuple[Any, ...] = ({"n": 1}, {"n": 2})
 VERSIONS: tuple[dict[str, frozenset[str]], ...] = (
-    {"ana": frozenset({"a", "b"}), "Ben": frozenset({"a"}), "cy": frozenset({"b"}), "dan": frozenset({"a"})},
-    {"Ben": frozenset({"a"}), "cy": frozenset({"a", "b"}), "dan": frozenset({"b"}), "eve": frozenset({"b"})},
+    {"ana": frozenset({"a", "b"}), "Ben": frozenset({"a"}), "cy": frozenset({"b", "c"}), "dan": frozenset({"a", "c"})},
+    {"Ben": frozenset({"a"}), "cy": frozenset({"a", "b"}), "dan": frozenset({"b"}), "eve": frozenset({"b", "c"})},
 )
+ASKED: dict[str, Any] = {"ask_back": {"to": {"role": "c"}, "limit": 2}}
 TERMS: tuple[tuple[dict[str, Any], Rule], ...] = (
     ({"quorum": [{"role": "a"}, {"role": "b"}]}, Rule(("a", "b"), 1, frozenset(), not_editors=False)),
     (
@@ -40,6 +43,10 @@ TERMS: tuple[tuple[dict[str, Any], Rule], ...] = (
     (
         {"quorum": [{"role": "a"}, {"role": "b"}], "not": ["editors", "requester"], "requester": "${{ 'DAN' }}"},
         Rule(("a", "b"), 1, frozenset({"dan"}), not_editors=True),
+    ),
+    (
+        {"quorum": [{"role": "a"}, {"role": "b"}], "reject": 2, "not": {"people": "dan"}, **ASKED},
+        Rule(("a", "b"), 2, frozenset({"dan"}), not_editors=False, questions=2, asked_role="c"),
     ),
 )
 
@@ -74,9 +81,9 @@ def played(seed: int) -> Ledger:
 
 def _answer(rng: Random, number: int, approval_id: str, now_ms: int) -> AnswerGiven2:
     """An answer that reached the broker some time ago."""
-    decision = rng.choices(["approve", "reject", "edit", "withdraw"], [8, 1, 1, 2])[0]
+    decision = rng.choices(["approve", "reject", "edit", "withdraw", "ask", "inform"], [8, 1, 1, 2, 2, 3])[0]
     edits = decision == "edit" or (decision == "approve" and rng.random() < 0.1)
-    return AnswerGiven2(
+    given = AnswerGiven2(
         workflow_id="r:k",
         approval_id=approval_id,
         answer_id=f"a{number}" + ("+" if edits else ""),
@@ -87,14 +94,19 @@ def _answer(rng: Random, number: int, approval_id: str, now_ms: int) -> AnswerGi
         source_partition=0,
         source_offset=0,
         source_at_ms=now_ms - rng.choice([0, 0, 15, 35]),
-        **({"payload": rng.choice(PAYLOADS)} if edits else {}),
     )
+    if edits:
+        given = replace(given, payload=rng.choice(PAYLOADS))
+    asks = decision in ("ask", "inform")
+    return replace(given, text="?", question=rng.choice([0, 1, 2])) if asks else given
 
 
 def test_no_promise_is_broken() -> None:
     ends = [played(seed) for seed in range(SEEDS)]
     assert [(seed, end.faults) for seed, end in enumerate(ends) if end.faults] == []
     assert {end.verdict for end in ends} == {"approved", "rejected", ""}
+    assert max(end.asked for end in ends) == 2
+    assert sum(end.answered for end in ends) > 0
 
 
 # Faults, one at a time ----------------------------------------------------------------------------
@@ -221,6 +233,40 @@ def _rejections_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(settle_voting, "verdict_of", verdict)
 
 
+def _asked_on_and_on(patch: pytest.MonkeyPatch) -> None:
+    """More questions are asked than the route allows."""
+    honest = settle_questions.why_not_asked
+    patch.setattr(settle_words, "why_not_asked", lambda d, w, asking: honest(d, w, replace(asking, asked=0)))
+
+
+def _anybody_informs(patch: pytest.MonkeyPatch) -> None:
+    """Who was not asked answers a question."""
+    patch.setattr(settle_words, "why_not_answered", _why_no_question)
+
+
+def _why_no_question(word: Any, asking: Any, _: Any) -> Any:
+    anybody = Body(person_of(word.by), frozenset({"c"}))
+    return settle_questions.why_not_answered(word, asking, anybody)
+
+
+def _anybody_asks(patch: pytest.MonkeyPatch) -> None:
+    """Who may not answer asks back."""
+    honest = settle_words._of_voter
+    patch.setattr(settle_words, "_of_voter", lambda d, w, a, b: None if w.decision == "ask" else honest(d, w, a, b))
+
+
+def _asked_resets(patch: pytest.MonkeyPatch) -> None:
+    """A question takes all votes away."""
+    honest = evolve_voting.evolve_voting
+
+    def resetting(step: Any, event: Any) -> Any:
+        after = honest(step, event)
+        reset: Any = after.asking
+        return replace(after, asking=replace(reset, votes=())) if isinstance(event, QuestionAsked) else after
+
+    patch.setattr(evolve_steps, "evolve_voting", resetting)
+
+
 FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _twice,
     _replay,
@@ -236,6 +282,10 @@ FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _no_receipt,
     _two_receipts,
     _rejections_ignored,
+    _asked_on_and_on,
+    _anybody_informs,
+    _anybody_asks,
+    _asked_resets,
 )
 
 

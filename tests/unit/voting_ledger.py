@@ -1,4 +1,4 @@
-"""Judges an approval of several people from what was truly sent, and the log.
+"""Judges an approval of several people from what was truly sent, and the log, its questions too.
 
 It knows the rules of docs/approvals.md, and nothing of how `decide` keeps them: who had which role
 when an answer was read, what a person said last by the broker's time, and every way to seat people.
@@ -9,10 +9,20 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from mesh.core.effects import Effect
-from mesh.core.events import ApprovalClosed, Event, PayloadEdited, VoteCast, VoteTakenBack
+from mesh.core.events import (
+    ApprovalClosed,
+    Event,
+    PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
+    VoteCast,
+    VoteTakenBack,
+)
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.json_values import digest
 from mesh.core.receipts import SendReceipt
+
+_COUNTED = (VoteCast, VoteTakenBack, PayloadEdited, QuestionAsked, QuestionAnswered, ApprovalClosed)
 
 
 class Said(NamedTuple):
@@ -28,6 +38,8 @@ class Rule(NamedTuple):
     against: int
     excluded: frozenset[str]
     not_editors: bool
+    questions: int = 0  # how many may be asked
+    asked_role: str = ""  # who can be asked
 
 
 class Ledger:
@@ -42,13 +54,15 @@ class Ledger:
         self._newest: dict[str, int] = {}
         self._editors: set[str] = set()
         self._ids: Counter[tuple[str, str]] = Counter()
+        self.asked = self.answered = 0
+        self._open: set[int] = set()  # questions
 
     def hear(self, given: AnswerGiven2, roles: frozenset[str], events: tuple[Event, ...], sent: list[Effect]) -> None:
         receipts = [effect for effect in sent if isinstance(effect, SendReceipt)]
         if [receipt.answer_id for receipt in receipts] != [given.answer_id]:
             self._fault(f"{len(receipts)} receipts for {given.answer_id}")
         for event in events:
-            if isinstance(event, VoteCast | VoteTakenBack | PayloadEdited | ApprovalClosed) and self.verdict:
+            if isinstance(event, _COUNTED) and self.verdict:
                 self._fault(f"{type(event).__name__} after the verdict")
             self._hear(given, roles, event)
         if not self.verdict and (found := self._reached()):
@@ -74,10 +88,30 @@ class Ledger:
                 self._counts(given, person)
                 self._said, self._digest = {}, digest(event.payload)
                 self._editors.add(person)
+            case QuestionAsked():
+                self._ask(event, person, roles)
+            case QuestionAnswered():
+                self._inform(event, person, roles)
             case ApprovalClosed():
                 self._close(event)
             case _:
                 pass
+
+    def _ask(self, event: QuestionAsked, person: str, roles: frozenset[str]) -> None:
+        self.asked += 1
+        self._open.add(event.question)
+        if event.question != self.asked or self.asked > self._rule.questions:
+            self._fault(f"question {event.question} is the {self.asked}. of {self._rule.questions}")
+        if not roles & {*self._rule.seats} or person in self._rule.excluded:
+            self._fault(f"{person} asks back, and may neither vote nor edit")
+
+    def _inform(self, event: QuestionAnswered, person: str, roles: frozenset[str]) -> None:
+        self.answered += 1
+        if event.question not in self._open:
+            self._fault(f"question {event.question} is answered, and is not open")
+        self._open.discard(event.question)
+        if self._rule.asked_role not in roles:
+            self._fault(f"{person} answers question {event.question}, and was not asked")
 
     def _counts(self, given: AnswerGiven2, person: str, *, is_vote: bool = False) -> None:
         """An answer counts once (an edit may be a vote too), and before no older one."""
