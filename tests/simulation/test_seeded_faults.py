@@ -5,6 +5,7 @@
 
 import faulty_inputs
 import faulty_owners
+import faulty_people
 import faulty_rules
 import faulty_weather
 import pytest
@@ -15,7 +16,8 @@ from mesh.testing.simulation import simulate
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 MOST_SEEDS = 100
-assert {faulty_inputs, faulty_owners, faulty_rules, faulty_weather}  # loaded, so that their faults are among FAULTS
+# loaded, so that their faults are among FAULTS
+assert {faulty_inputs, faulty_owners, faulty_people, faulty_rules, faulty_weather}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from faults import with_an_office
 from msgspec.structs import replace
 
 from mesh.codec.route_file import load_route_text
@@ -102,18 +103,32 @@ PEOPLE = (
 )
 """What the runs with approvals of several people meet."""
 
+OFFICE = (
+    "AnswerSigned",
+    "DelegationGiven",
+    "DelegationTakenBack",
+    "AbsenceSaid",
+    "ApprovalRequested2",
+    "VoteCast",
+    "votes for others",
+    "votes that were signed",
+    "votes by a gateway",
+    "instants by a calendar",
+    *(f"refused: {code}" for code in ("unsigned", "signature", "key", "stale", "delegation", "excluded", "role")),
+)
+"""What the runs meet where people sign, answer for others and are away."""
+
 UNMET = {
     *PEOPLE,
+    # Only the runs with an office have signatures, delegations and absences: `OFFICE`.
+    "AnswerSigned",
+    "DelegationGiven",
+    "DelegationTakenBack",
+    "AbsenceSaid",
     # A record between workflows that can't be read or sent: no broker here damages or refuses one.
     "CallRefused",
     "EffectUndeliverable",
     "SlotRefused",
-    # Nobody signs there, and no answer need be signed: test_router_signed.py.
-    "AnswerSigned",
-    # Nobody says anything of themself there: test_router_delegates.py.
-    "DelegationGiven",
-    "DelegationTakenBack",
-    "AbsenceSaid",
     # Few runs have a clock that jumps: the runs with fixed weather below.
     "ClockHeld",
     "ClockReleased",
@@ -137,11 +152,20 @@ def test_the_promises_are_kept(seed: int) -> None:
 
 def test_several_people_never_give_two_verdicts_nor_one_that_is_not_theirs() -> None:
     counts = Counter[str]()
-    for seed in range(20):
+    for seed in range(14):
         outcome = simulate(seed, plan=replace(Plan.of(seed), kinds=("vote", "escalate")))
         assert not outcome.findings, outcome.story()
         counts += outcome.counts
     assert [name for name in PEOPLE if not counts[name]] == []
+
+
+def test_people_who_sign_are_away_and_answer_for_others_count_as_they_may() -> None:
+    counts = Counter[str]()
+    for seed in range(12):
+        outcome = simulate(seed, plan=with_an_office(Plan.of(seed)))
+        assert not outcome.findings, outcome.story()
+        counts += outcome.counts
+    assert [name for name in OFFICE if not counts[name]] == []
 
 
 def _under(seed: int, **weather: Any) -> Counter[str]:

@@ -39,10 +39,11 @@ from mesh.core.inputs import (
 from mesh.core.json_values import digest
 from mesh.core.people import person_of
 from mesh.core.route import Route
-from mesh.core.state import Directory, StepState, Workflow
+from mesh.core.state import StepState, Workflow
 from mesh.core.voting import verdict_of
 from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
+from mesh.testing.promises.people import PeopleLedger
 
 _SUCCESSES: Final = frozenset({"succeeded", "completed"})  # the status of a task, or of a call
 _CHANGES: Final = (ApprovalEscalated, ApprovalReassigned)  # of who may answer
@@ -61,14 +62,15 @@ class Deadlines:
         self,
         *,
         routes: Mapping[str, Route],
-        directory: Callable[[int], Directory],
+        people: PeopleLedger,
         sources: AbstractSet[Source],
         is_settled: Callable[[int, str, int], bool],
         counts: Counter[str],
         find: Callable[[str], None],
     ) -> None:
         self._routes = routes
-        self._directory = directory
+        self._people = people
+        self._directory = people.at
         self._sources = sources
         self._is_settled = is_settled
         self._counts = counts
@@ -241,8 +243,9 @@ class Deadlines:
         route = self._routes.get(before.digest)
         if route is None:  # the route is not known here: then only the role can be checked
             return answer.digest is None and bool(self._directory(answer.source_at_ms).roles.get(answer.by))
-        directory = self._directory(answer.source_at_ms)
-        decided = decide(before, answer, route=route, directory=directory, now_ms=answer.source_at_ms)
+        directory = self._people.for_answer(answer)
+        given = self._people.checked(answer, directory)
+        decided = decide(before, given, route=route, directory=directory, now_ms=answer.source_at_ms)
         return not any(isinstance(event, AnswerRefused) for event in decided.events)
 
     def wait(self, step: Step) -> None:

@@ -31,6 +31,9 @@ What each effective decision must keep
 * records to other workflows are counted without a gap, and none reaches its inbox before those
   counted before it (`mesh.testing.promises.effects`)
 * the topic of open approvals has exactly those that are open (`mesh.testing.promises.open_topic`)
+* whoever votes may, once, for one payload, and has signed it where that is asked for
+  (`mesh.testing.promises.electorate`); deadlines in working hours are those of the calendar
+  (`mesh.testing.promises.working_hours`)
 * an event meets the version of a route that was in effect at the event's own broker timestamp,
   whichever router matched it
 
@@ -40,7 +43,6 @@ owed.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
@@ -66,10 +68,10 @@ from mesh.core.events import (
     SlotGranted,
     WorkflowMigrated,
 )
-from mesh.core.ids import partition_of_key
 from mesh.core.inputs import CallEnded, EventMatched, EventOffered, ResultReceived, SignReceived
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
+from mesh.core.signing import Level
 from mesh.core.state import Directory, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -80,8 +82,10 @@ from mesh.testing.promises.clocks import Clocks
 from mesh.testing.promises.costs import Costs
 from mesh.testing.promises.deadlines import Deadlines
 from mesh.testing.promises.effects import EffectLedger
+from mesh.testing.promises.electorate import Electorate
 from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Source, Step
 from mesh.testing.promises.open_topic import OpenTopic
+from mesh.testing.promises.parked import wrongly_parked
 from mesh.testing.promises.people import PeopleLedger
 from mesh.testing.promises.receipts import Receipts
 from mesh.testing.promises.redecided import another_decision
@@ -89,9 +93,6 @@ from mesh.testing.promises.rules import broken_rules
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
 from mesh.testing.promises.tools import ToolApprovals
 from mesh.testing.promises.usage import UsageLedger
-
-_PATIENCE: Final = 2
-"""This many owners must have died on an input before it is set aside."""
 
 
 class Promises:
@@ -105,6 +106,8 @@ class Promises:
     `afterwards`: the records do not come in the order in which they landed. So what was sent before
     its decision can't be told from what was sent after it. `unsent` still names what has no
     decision at all.
+
+    `mesh`, `answers`: the mesh's name in signatures, and what it asks of every answer.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class Promises:
         on_finding: Callable[[str], None] = lambda _: None,
         afterwards: bool = False,
         passed_ms: Callable[[], int] | None = None,
+        mesh: str = "",
+        answers: Level = "none",
     ) -> None:
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -127,8 +132,12 @@ class Promises:
         self._judged = 0  # partition
         self._costs = Costs({} if afterwards else self._routes)
         newest = {route.name: route.digest for route in routes}
-        self._directory = Directory(roles=dict(roles or {}), routes=newest, topic_prefix=topics.prefix)
-        self._people = PeopleLedger(self._directory, topics.people)
+        self._directory = Directory(roles=dict(roles or {}), routes=newest, topic_prefix=topics.prefix, answers=answers)
+        self.people = PeopleLedger(self._directory, topics.people, mesh)
+        # without the roles, or where the clock jumps, nobody can say who might answer when
+        has_people = bool(roles) and passed_ms is None and not afterwards
+        given = (self._directory, topics, self._routes, self.counts)
+        self._electorate = Electorate(*given, mesh=mesh, is_judging=has_people)
         self._on_finding = on_finding
         self._afterwards = afterwards
         self._ledgers = Ledgers()
@@ -140,7 +149,7 @@ class Promises:
         self._receipts = Receipts()
         self._deadlines = Deadlines(
             routes=self._routes,
-            directory=self._people.at,
+            people=self.people,
             sources=self._sources,
             is_settled=lambda number, topic, offset: self._is_settled(self._ledgers[number], topic, offset),
             counts=self.counts,
@@ -178,7 +187,10 @@ class Promises:
         elif topic == topics.definitions:
             self._definition(record)
         elif topic in (topics.people, topics.delegations):
-            self._people.landed(record)
+            self.people.landed(record)
+            self._electorate.landed(record)
+            if topic == topics.delegations:
+                self._effects.took((topic, header(record, "ce_id") or ""))
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
             self._effect(record)
         if topic == topics.open_approvals:
@@ -253,6 +265,7 @@ class Promises:
         self._clocks.source_landed(record)
         self._copied[record.topic, record.partition, record.offset] = False
         if record.topic == self._topics.responses:
+            self._electorate.landed(record)
             try:
                 answer = decode_response(record)
             except MalformedRecord:
@@ -352,12 +365,17 @@ class Promises:
         sequence = partition.fold.state.sequence if crossings(record.events) else 0
         self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
         if self._routes:
-            tried = [another_decision(step, self._routes, known) for known in self._people.of_decision(record)]
+            tried = [
+                another_decision(step, self._routes, known, self.people.checked)
+                for known in self.people.of_decision(record)
+            ]
             self._expect("" in tried, f"{where}: {tried[0]}")
             for broken in broken_rules(before, record, self._routes):
                 self.find(f"{where}: {broken}")
             for costly in self._costs.take(before, record):
                 self.find(f"{where}: {costly}")
+        for wrong in self._electorate.take(step):
+            self.find(f"{where}: {wrong}")
         self._deadlines.wait(step)
         self._tools.check(record, where)
         for event in record.events:
@@ -444,7 +462,9 @@ class Promises:
             case CommandRefused():
                 self.counts[f"refused: {event.command}, {event.code}"] += 1
             case InputParked():
-                self._check_parked(step, event)
+                self.counts[f"parked: {event.code}"] += 1
+                for wrong in wrongly_parked(step, event, self._effects.partitions):
+                    self.find(f"{step.where}: {wrong}")
             case InputAttempted():
                 step.partition.attempted[event.topic, event.offset].add(step.decision.epoch)
             case _:
@@ -458,26 +478,6 @@ class Promises:
         if not self._afterwards:  # afterwards there is no order across partitions
             for finding in self._slots.take(step.decision, event):
                 self.find(f"{step.where}: {finding}")
-
-    def _check_parked(self, step: Step, event: InputParked) -> None:
-        """Check that a readable input is parked only after two owners announced it and died.
-
-        They were others, and nothing was heard of them again. An input whose effects are
-        too large to send may always be parked, and so may a result that is another partition's.
-        """
-        self.counts[f"parked: {event.code}"] += 1
-        given = step.partition.inputs.get((event.topic, event.offset))
-        if event.code == "too_large" or given is None:
-            return
-        if event.code == "wrong_partition":
-            home = partition_of_key(given.workflow_id.encode(), self._effects.partitions)
-            self._expect(home != event.partition, f"{step.where}: a result is parked, and this is its partition")
-            return
-        by = step.partition.attempted[event.topic, event.offset] - {step.decision.epoch}
-        self._expect(
-            event.code == "poison" and len(by) >= _PATIENCE,
-            f"{step.where}: a sound input is parked: {event.code}: {event.message}",
-        )
 
     # Effects --------------------------------------------------------------------------------------
 

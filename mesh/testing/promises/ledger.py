@@ -6,7 +6,16 @@ Owns these values alone. It judges nothing.
 from collections import defaultdict
 from typing import Final, NamedTuple, get_args
 
-from mesh.core.effects import AskApproval, Effect, PublishEvent, SendDeadLetter, SendInput, SendTask, WithdrawTask
+from mesh.core.effects import (
+    AskApproval,
+    Effect,
+    PublishEvent,
+    SendDeadLetter,
+    SendInput,
+    SendPersonal,
+    SendTask,
+    WithdrawTask,
+)
 from mesh.core.events import Decision, InputAttempted, InputParked
 from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
 from mesh.core.open_approvals import ShowApproval
@@ -80,6 +89,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.events
         case WithdrawTask():
             return topics.withdrawals
+        case SendPersonal():
+            return topics.delegations
         case _:
             return topics.outcomes
 

@@ -4,7 +4,7 @@ Owns the comparison. `decide` must give the same events, with the state that the
 place.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -12,26 +12,47 @@ from msgspec.structs import replace
 from mesh.core import ids
 from mesh.core.decide import decide
 from mesh.core.events import CallMade, Event, IncidentRaised, SlotRequested, TaskDispatched, WorkflowEnded
-from mesh.core.inputs import CommandGiven, EventMatched, EventOffered, Input, ScheduledStart, WorkflowCalled
+from mesh.core.inputs import (
+    AnswerGiven,
+    AnswerGiven2,
+    CommandGiven,
+    EventMatched,
+    EventOffered,
+    Input,
+    ScheduledStart,
+    WorkflowCalled,
+)
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 from mesh.testing.promises.clocks import as_owner
 from mesh.testing.promises.ledger import Step, input_of
 from mesh.testing.promises.slots import cards_of
 
+Answer = AnswerGiven | AnswerGiven2
 _UNMADE: Final = "the route's output could not be made: "
 
 
-def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) -> str:
+def _unsigned(answer: Answer, _: Directory) -> Answer:
+    return answer
+
+
+def another_decision(
+    step: Step,
+    routes: Mapping[str, Route],
+    known: Directory,
+    checked: Callable[[Answer, Directory], Answer] = _unsigned,
+) -> str:
     """Compare a decision with what `decide` gives for its input and the state in the log.
 
     Returns what is wrong; empty if nothing is, or if it can't be told. `routes`: by digest.
-    `known`: what every router knows.
+    `known`: what every router knows. `checked`: an answer with its proof.
     """
     decision = step.decision
     given = input_of(step.partition, decision)
     if given is None:
         return ""
+    if isinstance(given, Answer):
+        given = checked(given, known)
     tried = [_decided_otherwise(step, one, routes, known) for one in as_owner(given, step.partition, decision.at_ms)]
     return "" if "" in tried else tried[0]
 

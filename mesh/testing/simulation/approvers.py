@@ -16,8 +16,11 @@ from mesh.core.approvals import Terms
 from mesh.core.inputs import AnswerKind, ApprovalOrder, Command
 from mesh.core.json_values import digest
 from mesh.testing.simulation.ground import Ground
+from mesh.testing.simulation.personal import PersonalWords
+from mesh.testing.simulation.signers import Signers
 
 _OF_TIME: Final[tuple[AnswerKind, ...]] = ("claim", "release", "extend")
+_VOTES: Final = frozenset({"approve", "choose", "reject"})
 _QUESTIONS: Final[tuple[AnswerKind, ...]] = ("ask", "ask", "inform")
 _ORDERS: Final[tuple[Command, ...]] = ("extend", "reassign", "void")
 
@@ -32,6 +35,13 @@ class Approvers:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._asked: set[str] = set()
+        self._signers = Signers(ground)
+        self._words: PersonalWords | None = None  # None: nobody signs or answers for others
+
+    def organise(self, for_s: float) -> None:
+        """From now on people sign, let others answer for them, and are away."""
+        self._words = PersonalWords(self._ground, self._signers)
+        self._words.begin(for_s)
 
     def expect(self, approval: str, within_s: float) -> None:
         """Plan an answer to something that nobody has asked yet."""
@@ -76,6 +86,8 @@ class Approvers:
                     *_QUESTIONS,
                 ]
             )
+            if self._words is not None and rng.random() < 0.5:
+                decision = "approve"
             said: dict[str, Any] = {"digest": digest(rng.choice([*payloads[:1] * 4, *payloads]))}
             match decision:
                 case "choose":
@@ -94,6 +106,8 @@ class Approvers:
                     said["reason"] = rng.choice(["", "no"])
                 case _:
                     pass
+            if self._words is not None and decision in _VOTES and rng.random() < 0.5:
+                said["on_behalf"] = self._words.giver_for(by)
             at_s = 0.2 if ground.is_calm else rng.choice([rng.uniform(0, 16), rng.uniform(14.9, 15.3)])
             ground.later(at_s, partial(self.answer, request.approval_id, by, decision, **said))
         for _ in range(rng.choice([0, 0, 1, 2])):
@@ -121,7 +135,10 @@ class Approvers:
         decision: AnswerKind = rng.choice(["approve", "approve", "reject"])
         seen = rng.choice([request.digest, None, request.digest, "sha256:" + "0" * 64])
         payload = rng.choice([msgspec.UNSET, msgspec.UNSET, {"draft": "better"}, {"other": 1}])
-        self._ground.later(at_s, lambda: self.answer(request.approval_id, by, decision, digest=seen, payload=payload))
+        said: dict[str, Any] = {"digest": seen, "payload": payload}
+        if self._words is not None and rng.random() < 0.3:
+            said["on_behalf"] = self._words.giver_for(by)
+        self._ground.later(at_s, lambda: self.answer(request.approval_id, by, decision, **said))
 
     def answer(
         self,
@@ -133,14 +150,18 @@ class Approvers:
         **said: Any,
     ) -> None:
         ground = self._ground
+        signer = None
+        if self._words is not None:
+            signer = self._signers.signer(by)
         ground.note("approver", f"{by} answers {decision} to {approval}" + (" before it is asked" if early else ""))
         record = encode_response(
             topics=ground.topics,
             approval_id=approval,
             decision=decision,
             by=by,
-            answer_id=ground.fresh("answer"),
+            answer_id=ground.fresh("answer" if signer is None else "answer-of-a-person"),
             at_ms=ground.clock.now_ms(),
+            signer=signer,
             **said,
         )
         ground.send(record)

@@ -12,6 +12,7 @@ from typing import Any
 from mesh.adapters.memory import MemoryCluster
 from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import encode_command
+from mesh.codec.jws_bodies import mesh_of
 from mesh.core.inputs import ApprovalOrder
 from mesh.core.topics import Topics
 from mesh.ports import Clock, OutRecord
@@ -46,6 +47,7 @@ class Ground:
         self.partitions = partitions
         self.repertoire = repertoire
         self.note = note
+        self.mesh = mesh_of(topics.prefix, cluster.cluster_id)  # its name in signed answers
         self.rng = random.Random(f"parties {seed}")  # noqa: S311 - a simulation's chance
         self._cluster = cluster
         self._context = contextvars.copy_context()

@@ -53,6 +53,7 @@ class Parties:
         outstanding: Mapping[str, int],
         people_change: bool = False,
         routes_change: bool = True,
+        organised: bool = False,
     ) -> None:
         """Plan what comes from outside while there are faults."""
         self._outstanding = outstanding
@@ -65,6 +66,8 @@ class Parties:
         self._operators.migrate_workflows(chaos_s * 0.9)
         if people_change:
             self._operators.change_people(chaos_s * 0.9)
+        if organised:
+            self._approvers.organise(chaos_s * 0.9)
 
     def send_deadly(self, count: int) -> None:
         """Send inputs that kill routers, among all others: their ingress, and then their owner."""

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from mesh.adapters.memory import WeakBehaviour
+from mesh.core.signing import Level
 from mesh.testing.simulation.heavy import HEAVY
 from mesh.testing.simulation.routes import AGENTS, FIXED
 
@@ -40,6 +41,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     heavy: tuple[str, ...] = ()  # routes whose events have large lists
     paused: float = 0.3  # of the lives of real agents: each is stopped for a time, and goes on
     people_change: bool = False  # roles are granted and taken away
+    # people sign, let others answer for them, and are away; there are working hours
+    organised: bool = False
+    answers: Level = "none"  # what each answer must bring
     outstanding: dict[str, int] = {}  # agent -> how many tasks it says it wants at once
 
     @property

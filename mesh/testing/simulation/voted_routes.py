@@ -1,6 +1,6 @@
-"""The fixed route of simulations on which several people vote.
+"""The fixed routes of simulations on which several people vote.
 
-Owns the document alone; `repertoire` compiles it, `upstream` publishes its events.
+Owns the documents alone; `repertoire` compiles it, `upstream` publishes its events.
 """
 
 from typing import Any, Final
@@ -66,5 +66,47 @@ _VOTE: Final[dict[str, Any]] = {
     },
 }
 
-VOTED: Final = {"vote": _VOTE}
-"""Approvals of several people, for runs of their own; an event of type `sim.vote` starts one."""
+_HOURS: Final[dict[str, Any]] = {"calendar": "office"}
+_OFFICE: Final[dict[str, Any]] = {
+    "route": "office",
+    "requester": "${{ event.data.n % 4 == 0 ? 'ana' : 'dan' }}",
+    "steps": {
+        "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": RETRY},
+        # one answer of anybody, as the mesh asks for it
+        "plain": {"needs": "draft", "approval": approval(deadline="12s")},
+        "pair": {
+            "needs": "draft",
+            "approval": approval(
+                quorum=2,
+                signed="gateway",
+                deadline={"working": "40s", **_HOURS},
+                on_expiry="approve",
+                escalate=[{"after": {"working": "20s", **_HOURS}, "to": "lead"}],
+                extend={"by": "3s", "times": 2},
+                **{"not": "requester"},
+            ),
+        },
+        "own": {
+            "needs": "draft",
+            "approval": {
+                "ask": "Both of you, with your own keys?",
+                "payload": {"draft": "${{ steps.draft }}"},
+                "quorum": [{"role": "maintainer"}, {"role": "lead"}],
+                "signed": "own",
+                "reject": "majority",
+                "deadline": {"working_days": 1, **_HOURS},
+                "on_expiry": "approve",
+            },
+        },
+        "last": {
+            "needs": "pair",
+            "approval": approval(role="lead", deadline="15s", **{"not": ["editors", {"voters_of": "pair"}]}),
+        },
+    },
+}
+
+VOTED: Final = {"vote": _VOTE, "office": _OFFICE}
+"""Approvals of several people, for runs of their own; an event of type `sim.vote` starts one.
+
+Those of `office` ask for signatures and go by working hours.
+"""

@@ -20,6 +20,7 @@ from typing import Final
 
 from mesh.adapters.memory import MemoryBroker, WeakBehaviour
 from mesh.agent.context import Context
+from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.log import decode_log_record
 from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.codec.state import canonical_workflow, decode_workflow
@@ -90,23 +91,25 @@ class World:
         self.broken = asyncio.Event()
         self.repertoire = Repertoire.of(plan.kinds, draw_routes(plan.seed, plan.drawn), beside=plan.heavy)
         self._versions = {route.digest: route for route in self.repertoire.every()}
-        self.promises = Promises(
-            self.topics,
-            routes=list(self._versions.values()),
-            roles=ROLES,
-            on_finding=self._found,
-            passed_ms=self._passed_ms if plan.jumps else None,
-        )
-        self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
         self._clock = VirtualClock(loop, epoch_ms=_EPOCH_MS)
         self.cluster = WatchedCluster(
             self._clock,
             # the broker that shares a machine's clock is a file of that machine
             weak=None if plan.jumps else plan.weak,
             latency_s=plan.weak.latency_s,
-            rng=random.Random(f"cluster {plan.seed}"),  # noqa: S311 - as above
+            rng=random.Random(f"cluster {plan.seed}"),  # noqa: S311 - a simulation's chance
             on_landed=self._landed,
         )
+        self.promises = Promises(
+            self.topics,
+            routes=list(self._versions.values()),
+            roles=ROLES,
+            on_finding=self._found,
+            passed_ms=self._passed_ms if plan.jumps else None,
+            mesh=mesh_of(self.topics.prefix, self.cluster.cluster_id),
+            answers=plan.answers,
+        )
+        self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
         self.cluster.has_own_clock = not plan.jumps
         ground = Ground(
             self.cluster,
@@ -173,6 +176,7 @@ class World:
             chaos_s=plan.chaos_s,
             outstanding=plan.outstanding,
             people_change=plan.people_change and not plan.is_put_back,
+            organised=plan.organised,
             routes_change=not plan.is_put_back,
         )
         self.parties.send_deadly(plan.deadly)
@@ -196,18 +200,10 @@ class World:
         topics, count = self.topics, self.plan.partitions
         specs = [TopicSpec(name, count) for name in (topics.inbox, topics.results, topics.log)]
         specs += [TopicSpec(name, 2) for name in (topics.events, topics.responses)]
-        rest = (
-            topics.commands,
-            topics.requests,
-            topics.receipts,
-            topics.command_receipts,
-            topics.outcomes,
-            topics.agents,
-            topics.dlq,
-            topics.withdrawals,
-        )
         specs += [TopicSpec(topics.open_approvals, OPEN_PARTITIONS)]
-        specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions, topics.people, topics.delegations)]
+        of_people = (topics.requests, topics.receipts, topics.people, topics.delegations)
+        rest = (topics.commands, topics.command_receipts, topics.outcomes, topics.agents, topics.dlq)
+        specs += [TopicSpec(name, 1) for name in (*of_people, *rest, topics.withdrawals, topics.definitions)]
         specs += [TopicSpec(topics.tasks(agent), 2) for agent in AGENTS]
         self.cluster.create_topics(specs)
 
@@ -286,6 +282,7 @@ class World:
             roles=ROLES,
             config=RouterConfig(
                 instance=name,
+                answers=self.plan.answers,
                 partitions=self.plan.partitions,
                 session_timeout_s=4.0,
                 idle_poll_s=0.5,
