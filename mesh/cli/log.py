@@ -1,4 +1,4 @@
-"""`mesh log verify | export`: fold the log from the broker, and give one workflow to an auditor.
+"""`mesh log verify | export | import`: fold the log, and carry it elsewhere.
 
 Owns the comparison of two folds. `verify` uses no read model and no checkpoint, so its result
 depends on the log alone.
@@ -6,25 +6,31 @@ depends on the log alone.
 
 import sys
 from collections.abc import Mapping
-from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.options import by_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
 from mesh.codec import exact_json
+from mesh.codec.exports import ExportHead
 from mesh.codec.jws_bodies import mesh_of
-from mesh.codec.log import decode_log_record
-from mesh.codec.state import canonical_workflow
+from mesh.codec.times import rfc3339
 from mesh.core import ids
-from mesh.core.replay import PartitionFold
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.audit.bundle import Head, bundle_lines
+from mesh.inspection.history.exporting import export_log
+from mesh.inspection.history.folding import digests, fold_partition, log_ends
+from mesh.inspection.history.importing import Checked, Import
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
+
+_CHECKED: Final = "every record of the log was read from the broker and folded"
 
 
 @click.group(short_help="Fold and verify the log.")
@@ -38,15 +44,22 @@ def log() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help='Compare with a file of digests by workflow id, e.g. another run\'s --json: {"workflows": {ID: DIGEST}}.',
 )
+@click.option(
+    "--file",
+    "exported",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Fold the log in this file of `mesh log export`, and not the broker's.",
+)
 @mesh_command
-def verify(session: Session, *, against: Path | None) -> None:
+def verify(session: Session, *, against: Path | None, exported: Path | None) -> None:
     """Fold the whole log from the broker, and print each workflow's digest.
 
     It uses no read model and no checkpoint. A digest is the SHA-256 of the workflow's canonical
-    JSON. Two folds of one log agree on every digest. Exits with 1 if --against differs.
+    JSON. Two folds of one log agree on every digest. Exits with 1 if --against differs. Of a file
+    each line's sum is checked, too, and what the head says of the log.
     """
     expected = None if against is None else _read_digests(against)
-    found, records = session.run(_fold(session))
+    found, records = session.run(_fold(session)) if exported is None else _fold_file(exported)
     differing = _compare(expected, found) if expected is not None else {}
     if session.as_json:
         session.emit({"workflows": found, "records": records, "differing": differing})
@@ -59,23 +72,130 @@ def verify(session: Session, *, against: Path | None) -> None:
         said = f"{counted(len(found), 'workflow')} of {counted(records, 'record')}"
         same = "" if expected is None else ("; all agree" if not differing else f"; {len(differing)} differ")
         session.note(said + same)
+        session.note("every record of the log was read and folded; the file is whole" if exported else _CHECKED)
     if differing:
         sys.exit(FAILED)
 
 
-@log.command(short_help="Write a workflow's decisions, and the records of people, to a file.")
-@click.option("--workflow", "workflow_id", metavar="ID", required=True, help="The whole id of the workflow.")
+@log.command(short_help="Write the log to a file, or a workflow's decisions for an auditor.")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--workflow", "workflow_id", metavar="ID", help="Print the bundle of this workflow (its whole id).")
+@by_option("writes the file")
 @mesh_command
-def export(session: Session, *, workflow_id: str) -> None:
-    """Print a bundle for `mesh audit verify`: a line of JSON for each record, as the broker has it.
+def export(session: Session, *, file: Path | None, workflow_id: str | None, by: str) -> None:
+    """Write the whole log to FILE, or print a bundle of one workflow for `mesh audit verify`.
 
-    It has all decisions about the workflow, and all people, roles and keys of all times. Only who
-    may read the log can do this.
+    FILE has the log, the routes and their activations, the people, keys, calendars and delegations,
+    and what is open for approvers: `mesh log import` makes a mesh of it, on any broker. Inputs that
+    no router has decided on are counted and do not go with it: for a move stop upstream and the
+    routers first.
 
+    A bundle has all decisions about the workflow, and all people, roles and keys of all times. Only
+    who may read the log can do either.
+
+    \b
+    mesh log export mesh-2026-11-30.gz
     mesh log export --workflow refund:4711 > refund-4711.jsonl
+    """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
+    if workflow_id is not None and file is None:
+        for line in session.run(_export(session, workflow_id)):
+            click.echo(line)  # bytes, as they are
+    elif file is not None and workflow_id is None:
+        if file.exists():
+            raise OperatorError(f"{file} is there already: name another file")
+        if not file.parent.is_dir():
+            raise OperatorError(f"there is no folder {file.parent}: create it, or name another file")
+        _tell_exported(session, session.run(_export_all(session, file, by)), file)
+    else:
+        raise click.UsageError("give FILE for the whole log, or --workflow ID for one workflow")
+
+
+@log.command("import", short_help="Make a mesh of a file of `mesh log export`.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--leave-unread", is_flag=True, help="Also where inputs that nobody had decided on stay behind on the old broker."
+)
+@mesh_command
+def import_log(session: Session, *, file: Path, leave_unread: bool) -> None:
+    """Write the log in FILE to an empty mesh, on this broker, and show that it folds equally.
+
+    The whole file is checked before anything is written. Topics are created as they are needed.
+    Tasks and questions that nobody has answered are sent again. Afterwards start routers and
+    agents; routes and people are in force two seconds after the import. An import that was
+    interrupted goes on when it is run again.
     """
-    for line in session.run(_export(session, workflow_id)):
-        click.echo(line)  # bytes, as they are
+    checked = Checked(file)
+    try:
+        unread = sum(checked.head.unread.values())
+        if unread and not leave_unread:
+            raise OperatorError(
+                f"when {file} was written, {counted(unread, 'input')} had not been decided ({_by_topic(checked.head.unread)}), "
+                "and they are not in it. Export again when upstream and routers are stopped and `mesh status` is quiet, "
+                "or leave them behind with --leave-unread"
+            )
+        sent_again = session.run(_import(session, checked))
+    finally:
+        checked.close()
+    _tell_imported(session, checked.head, sent_again)
+
+
+async def _import(session: Session, checked: Checked) -> int:
+    settings = session.settings
+    async with session.broker() as broker:
+        work = Import(
+            broker,
+            session.topics,
+            checked,
+            replicas=settings.replicas,
+            task_partitions=settings.task_partitions,
+        )
+        await work.run()
+    return work.sent_again
+
+
+def _tell_imported(session: Session, head: ExportHead, sent_again: int) -> None:
+    workflows, records = sum(part.workflows for part in head.log), head.topics.get("log", 0)
+    if session.as_json:
+        session.emit({"from": head.mesh, "workflows": workflows, "records": records, "sent_again": sent_again})
+        return
+    session.note(f"{counted(workflows, 'workflow')} of {counted(records, 'record')} came from {head.mesh}")
+    session.note(f"the log was read back: each of {head.partitions} partitions folds to the same states as before")
+    session.note(f"{counted(sent_again, 'record')} that nobody had answered: sent again")
+    session.note(f"next: start routers with MESH_PARTITIONS={head.partitions}, then agents, then upstream")
+
+
+async def _export_all(session: Session, file: Path, by: str) -> ExportHead:
+    topics = session.topics
+    mesh = await _named(session)
+    async with session.broker(read_only=True) as broker:
+        return await export_log(
+            broker, topics, file, mesh=mesh, at=rfc3339(session.now_ms()), by=by, version=version("agent-mesh")
+        )
+
+
+async def _named(session: Session) -> str:
+    """The mesh's name. By it an import knows the mesh that a file is of."""
+    async with session.broker(read_only=True) as broker:
+        name = await broker.cluster_id()
+    if not name:
+        # a file has no name before somebody who may write asks for it
+        async with session.broker() as broker:
+            name = await broker.cluster_id()
+    return mesh_of(session.topics.prefix, name)
+
+
+def _tell_exported(session: Session, head: ExportHead, file: Path) -> None:
+    if session.as_json:
+        session.emit({"file": str(file), "head": head})
+        return
+    workflows = sum(part.workflows for part in head.log)
+    session.note(f"{counted(workflows, 'workflow')} of {counted(head.lines, 'record')} are in {file}")
+    if head.unread:
+        session.note(f"not in it: inputs that nobody has decided on yet ({_by_topic(head.unread)})")
+
+
+def _by_topic(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{topic}: {count:,}" for topic, count in sorted(counts.items()))
 
 
 async def _export(session: Session, workflow_id: str) -> list[bytes]:
@@ -108,26 +228,27 @@ async def _all(broker: Broker, place: TopicPartition) -> list[Record]:
 
 
 async def _fold(session: Session) -> tuple[dict[str, str], int]:
-    topic = session.topics.log
+    """A partition after the other, so that memory holds the states of none."""
+    topic, found, records = session.topics.log, dict[str, str](), 0
     async with session.broker(read_only=True) as broker:
         info = (await broker.topics()).get(topic)
         if info is None:
             raise NotFound(f"this broker has no topic {topic}: no mesh was set up here (check --broker and the prefix)")
-        partitions = [TopicPartition(topic, p) for p in range(info.partitions)]
-        ends, begins = await broker.end_offsets(partitions), await broker.begin_offsets(partitions)
-        folds = {tp: PartitionFold(tp.partition, next_offset=begins[tp]) for tp in partitions}
-        reader = await broker.reader()
-        reader.assign(begins)
-        records = 0
-        async for batch in read_up_to(reader, ends):
-            for record in batch:
-                where = TopicPartition(record.topic, record.partition)
-                if record.offset < ends[where]:
-                    folds[where].apply(record.offset, decode_log_record(record))
-                    records += 1
-        await reader.close()
-    states = {name: state for fold in folds.values() for name, state in fold.state.workflows.items()}
-    return {name: "sha256:" + sha256(canonical_workflow(states[name])).hexdigest() for name in sorted(states)}, records
+        for place, end in (await log_ends(broker, topic, info.partitions)).items():
+            _, workflows, count = await fold_partition(broker, place, end)
+            found |= digests(workflows)
+            workflows.close()
+            records += count
+    return dict(sorted(found.items())), records
+
+
+def _fold_file(path: Path) -> tuple[dict[str, str], int]:
+    checked = Checked(path)
+    try:
+        found = {name: digest for _, workflows in checked.folds.values() for name, digest in digests(workflows)}
+    finally:
+        checked.close()
+    return dict(sorted(found.items())), checked.head.topics.get("log", 0)
 
 
 def _read_digests(path: Path) -> Mapping[str, str]:

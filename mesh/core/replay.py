@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.crossings import crossings
-from mesh.core.events import ClockHeld, ClockReleased, Decision, InputAttempted, LogRecord
+from mesh.core.events import ClockHeld, ClockReleased, Decision, InputAttempted, LogImported, LogRecord
 from mesh.core.evolve import evolve
 from mesh.core.ids import is_clock
 from mesh.core.inputs import InboxInput
@@ -121,13 +121,18 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
 
 
 def _set_clock(state: PartitionState, decision: Decision) -> None:
-    """A jump of the clock is held from its first on; the difference may change."""
+    """A jump of the clock is held from its first on; the difference may change.
+
+    An import is noted here too: what bears on a whole partition is said of its clock.
+    """
     for event in decision.events:
         if isinstance(event, ClockHeld):
             since_ms = decision.at_ms if state.hold is None else state.hold.since_ms
             state.hold = ClockHold(ahead_ms=event.ahead_ms, since_ms=since_ms)
         elif isinstance(event, ClockReleased):
             state.hold = None
+        elif isinstance(event, LogImported):
+            state.watermarks = dict(event.watermarks)
         if isinstance(event, ClockHeld | ClockReleased) and event.seen is not None:
             state.seen = event.seen
 

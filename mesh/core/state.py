@@ -4,7 +4,7 @@ Two folds of the same log must agree to the byte on the canonical JSON of a `Wor
 (`mesh.codec.state.canonical_workflow`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
 import msgspec
@@ -231,7 +231,7 @@ class PartitionState(msgspec.Struct, kw_only=True):
     jumped. `sequence`: how many records the decisions have sent to other workflows.
     """
 
-    workflows: dict[str, Workflow] = {}
+    workflows: MutableMapping[str, Workflow] = {}
     positions: dict[str, int] = {}
     watermarks: dict[str, tuple[int, int]] = {}
     mark: int = 0

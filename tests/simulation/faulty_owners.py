@@ -190,7 +190,7 @@ def a_new_owner_starts_its_own_mark(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def tasks_of_settled_steps_are_sent_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(takeover, "_is_wanted", lambda *_: True)
+    patch.setattr(takeover, "is_wanted", lambda *_: True)
 
 
 def _with_a_missing_topic(plan: Plan) -> Plan:

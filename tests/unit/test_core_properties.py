@@ -78,6 +78,7 @@ SEEN: set[type] = set()
 
 UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
+    | {"LogImported"}  # of `mesh log import`: test_log_import.py
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both
     | {"SlotRequested", "SlotReleased", "SlotQueued"}  # `test_limits_properties` draws these

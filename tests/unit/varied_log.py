@@ -20,7 +20,7 @@ from mesh.core.clock import Sighting
 from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.delegations import KnownDelegation
-from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked
+from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked, LogImported
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.route import Route
 from mesh.core.signing import Proof
@@ -405,6 +405,7 @@ def _keep_time(p: Partition) -> None:
     )
     seen = Sighting(boot="one", uptime_ms=1, at_ms=p.now_ms)
     p._write(given, Decided((ClockHeld(ahead_ms=86_400_000, reason="it jumped", seen=seen),), None))
+    p._write(given, Decided((LogImported(mesh="mesh.@other", digest="0f", watermarks={"mesh.log/1": (4, 0)}),), None))
     again = CommandGiven(
         workflow_id=name, command_id="d", command="release", by="op", **p._inbox("mesh.commands", None)
     )

@@ -28,6 +28,7 @@ from mesh.core.events.budget import BudgetRaised, BudgetTimeOver, TaskHeld, Usag
 from mesh.core.events.call import CallFailed, CallMade, CallRefused, CallSucceeded, CallWithdrawn
 from mesh.core.events.clock import ClockHeld, ClockReleased
 from mesh.core.events.command import CommandAccepted, CommandRefused
+from mesh.core.events.imported import LogImported
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
 from mesh.core.events.personal import AbsenceSaid, DelegationGiven, DelegationTakenBack
@@ -138,6 +139,7 @@ __all__ = [
     "InputAttempted",
     "InputDismissed",
     "InputParked",
+    "LogImported",
     "LogRecord",
     "LoopLeft",
     "NoteAdded",

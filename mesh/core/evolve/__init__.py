@@ -135,6 +135,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.SlotRefused()
             | ev.ClockHeld()
             | ev.ClockReleased()
+            | ev.LogImported()
             | ev.CommandAccepted()
             | ev.CommandRefused()
             | ev.EffectUndeliverable()

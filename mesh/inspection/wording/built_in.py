@@ -61,6 +61,9 @@ def _of_a_clock(event: ev.Event) -> Said | None:
         case ev.ClockReleased():
             by = f", by {event.by}" if event.by else ""
             return Said("", f"the clock counts again{by}", "good", event.reason, f"the clock counts again{by}")
+        case ev.LogImported():
+            what = f"the log before this was imported from {event.mesh}"
+            return Said("", what, "work", f"file {event.digest}", what)
         case _:
             return None
 

@@ -21,12 +21,12 @@ from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
 from mesh.codec.open_approvals import placed
 from mesh.core.clock import Sighting
-from mesh.core.effects import AskApproval, Effect, SendTask, WithdrawTask, effects
+from mesh.core.effects import Effect, WithdrawTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.open_approvals import ShowApproval
 from mesh.core.replay import PartitionFold
-from mesh.core.state import Workflow
 from mesh.core.topics import Topics
+from mesh.core.wanted import is_wanted
 from mesh.errors import BrokerError, BrokerRefused, BrokerUnavailable, LogError, PartitionsDiffer
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
@@ -134,25 +134,8 @@ class _Candidate:
             for offset, decision in self.effective
             if offset >= state.mark
             for effect in effects(decision)
-            if _is_wanted(effect, state.workflows.get(effect.workflow_id))
+            if is_wanted(effect, state.workflows.get(effect.workflow_id))
         ]
-
-
-def _is_wanted(effect: Effect, workflow: Workflow | None) -> bool:
-    """Whether to send the effect again.
-
-    A task or a question only while its step waits for it. All others are records of what happened.
-    """
-    # Receivers know these by their ids, so once more does no harm; a
-    # task may cost a paid model call.
-    if not isinstance(effect, SendTask | AskApproval):
-        return True
-    step = workflow.steps.get(effect.step) if workflow is not None else None
-    if step is None:
-        return False
-    if isinstance(effect, SendTask):
-        return step.status == "running" and step.task_id == effect.task_id and step.attempt == effect.attempt
-    return step.status == "asking" and step.task_id == effect.approval_id
 
 
 async def take_over(

@@ -6,7 +6,7 @@ hold up no others, and none is looked at twice. Entries are not taken back. One 
 its workflow is dropped when it comes up, and the heaps are rebuilt when too many have piled up.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal
 
@@ -99,7 +99,7 @@ class Timers:
         return nearest
 
     def pop_due(
-        self, awaited: Awaited, up_to_ms: int, workflows: dict[str, Workflow], *, limit: int
+        self, awaited: Awaited, up_to_ms: int, workflows: Mapping[str, Workflow], *, limit: int
     ) -> Iterator[TimerDue]:
         """Up to `limit` timers that are due and still fit their workflow.
 
@@ -157,7 +157,7 @@ def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
             raise AssertionError(f"a step that is {status} waits for no time")
 
 
-def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
+def _timer(entry: _Entry, workflows: Mapping[str, Workflow]) -> TimerDue | None:
     due_at_ms, workflow_id, name, run_id = entry
     workflow = workflows.get(workflow_id)
     # the id may have a new run by now

@@ -1,0 +1,148 @@
+"""The whole log, and what else a mesh needs, to a file.
+
+Owns what goes into the file, and the checks that the log was read as of one moment. The memory that
+it takes does not grow with the log.
+"""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from mesh.codec.exports import VERSION, ExportHead, ExportWriter, LogPart, head_bytes
+from mesh.codec.log import decode_log_record
+from mesh.core.state import PartitionState
+from mesh.core.topics import Topics
+from mesh.errors import LogError, NotFound
+from mesh.inspection.history.folding import digests, joint_digest, log_ends, records_of, spilled_fold
+from mesh.ports import Broker, TopicInfo, TopicPartition
+
+KEPT: Final = ("definitions", "approvals.people", "approvals.delegations", "approvals.open")
+"""Topics below the prefix that go with the log. All of them are compacted."""
+
+
+async def export_log(
+    broker: Broker, topics: Topics, target: Path, *, mesh: str, at: str, by: str, version: str
+) -> ExportHead:
+    """Write the log of all partitions, and the topics of `KEPT`, as of now.
+
+    `target` is there when it is complete, and not before. Raises `NotFound` where there is no mesh,
+    and `LogError` where the log can't be exported as of one moment.
+    """
+    found = await broker.topics()
+    log = found.get(topics.log)
+    if log is None:
+        raise NotFound(f"this broker has no topic {topics.log}: no mesh was set up here (check --broker)")
+    # a name of its own, so that two exports at once do not meet in one file
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        body, whole = Path(folder) / "body", Path(folder) / "whole"
+        with body.open("wb") as file:
+            export = _Export(broker, topics, file)
+            await export.read_log(log.partitions)
+            await export.read_kept(found)
+        head = ExportHead(
+            export=VERSION,
+            mesh=mesh,
+            prefix=topics.prefix,
+            partitions=log.partitions,
+            at=at,
+            by=by,
+            version=version,
+            lines=export.writer.lines,
+            last_sum=export.writer.sum,
+            topics=dict(export.counts),
+            log=tuple(export.parts),
+            unread=await _unread(broker, topics, export.states, found),
+        )
+        with whole.open("wb") as out, body.open("rb") as lines:
+            out.write(head_bytes(head))
+            shutil.copyfileobj(lines, out)
+        whole.replace(target)
+    return head
+
+
+class _Export:
+    """One export under way. `states`: the partitions' positions, without their workflows."""
+
+    def __init__(self, broker: Broker, topics: Topics, file: BinaryIO) -> None:
+        self._broker = broker
+        self._topics = topics
+        self.writer = ExportWriter(file)
+        self.counts = Counter[str]()
+        self.parts: list[LogPart] = []
+        self.states: dict[int, PartitionState] = {}
+
+    async def read_log(self, partitions: int) -> None:
+        ends = await log_ends(self._broker, self._topics.log, partitions)
+        for place, end in ends.items():
+            await self._read_partition(place, end)
+        _check_one_moment(self._topics, self.states)
+
+    async def _read_partition(self, place: TopicPartition, end: int) -> None:
+        fold, workflows = spilled_fold(place.partition)
+        try:
+            records = 0
+            async for batch in records_of(self._broker, place, end):
+                for record in batch:
+                    fold.apply(record.offset, decode_log_record(record))
+                    self.writer.write(record, "log")
+                records += len(batch)
+            count, states = joint_digest(digests(workflows))
+        finally:
+            workflows.close()
+        self.counts["log"] += records
+        self.parts.append(
+            LogPart(partition=place.partition, records=records, next_offset=end, workflows=count, states=states)
+        )
+        self.states[place.partition] = fold.state
+
+    async def read_kept(self, found: Mapping[str, TopicInfo]) -> None:
+        for name in KEPT:
+            topic = self._topics.prefix + name
+            places = [TopicPartition(topic, p) for p in range(found[topic].partitions)] if topic in found else []
+            for place, end in (await self._broker.end_offsets(places)).items():
+                async for batch in records_of(self._broker, place, end):
+                    for record in batch:
+                        self.writer.write(record, name)
+                    self.counts[name] += len(batch)
+        self.writer.close()
+
+
+def _check_one_moment(topics: Topics, states: Mapping[int, PartitionState]) -> None:
+    """Whether no partition has heard of a decision that was made after another's end.
+
+    Its sequence would be used again for another record, which the receiver would take for a repeat.
+    """
+    for number, state in states.items():
+        for sender, said in states.items():
+            heard = state.watermarks.get(f"{topics.log}/{sender}")
+            if heard is not None and heard[0] >= said.sequence:
+                raise LogError(
+                    f"partition {number} of {topics.log} was read later than partition {sender}, since routers wrote "
+                    "meanwhile: stop them, or try again when less goes on"
+                )
+
+
+async def _unread(
+    broker: Broker, topics: Topics, states: Mapping[int, PartitionState], found: Mapping[str, TopicInfo]
+) -> dict[str, int]:
+    """Inputs that are on the broker and not in the log, by topic below the prefix."""
+    reached: dict[TopicPartition, int] = {}
+    for topic in (topics.results, topics.inbox):
+        reached |= {TopicPartition(topic, p): state.positions.get(topic, 0) for p, state in states.items()}
+    copied = [
+        TopicPartition(topic, p)
+        for topic in (topics.events, topics.responses, topics.commands)
+        if topic in found
+        for p in range(found[topic].partitions)
+    ]
+    committed = await broker.committed(topics.ingress_group, copied)
+    reached |= {place: 0 if (at := committed.get(place)) is None else at.offset for place in copied}
+    there = [place for place in reached if place.topic in found]
+    begins, ends = await broker.begin_offsets(there), await broker.end_offsets(there)
+    left = Counter[str]()
+    for place in there:
+        left[place.topic.removeprefix(topics.prefix)] += max(0, ends[place] - max(begins[place], reached[place]))
+    return {topic: count for topic, count in left.items() if count}
