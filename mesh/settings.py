@@ -165,6 +165,8 @@ class Settings(BaseModel):
 
     data_dir: Path = Path(".mesh")
     """The folder of checkpoints and read models. All of them are caches, and may be deleted."""
+    archive_dir: Path | None = None
+    """The folder of the archive, which `mesh archive run` writes. It is no cache: keep copies."""
     routes: Paths = (Path("routes"),)
     """Route files, and folders of route files."""
     approvers: Path = Path("approvers.yaml")

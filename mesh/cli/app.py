@@ -60,6 +60,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters, send them back, discard them."),
         "topics": Entry("mesh.cli.topics:topics", "List, plan and apply the topics."),
+        "archive": Entry("mesh.cli.archive:archive", "Archive the workflows that are over."),
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
     },
     "For those who write routes": {

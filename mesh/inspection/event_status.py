@@ -82,6 +82,8 @@ async def fate_of(broker: Broker, topics: Topics, model: ReadModel, event: Event
 async def _fate(broker: Broker, topics: Topics, model: ReadModel, event: EventRow) -> Fate:
     where = TopicPartition(event.topic, event.partition)
     cited = queries.decisions_citing(model.db, event.topic, event.partition, event.offset)
+    if not cited and queries.is_cited(model.db, event.topic, event.partition, event.offset):
+        return Fate(kind="decided", message="the workflow that it was for is archived")
     if event.member:
         cited = [entry for entry in cited if _is_of(entry.decision.cause, event)]
     if cited:

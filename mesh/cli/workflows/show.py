@@ -6,7 +6,7 @@ their own.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import click
 from rich.table import Table
@@ -29,6 +29,8 @@ from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
 from mesh.errors import NotFound
+from mesh.inspection.history.archive import find
+from mesh.inspection.history.archiving import entries_of, last_state
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import IncidentRow, TimelineEntry, WorkflowRow
@@ -143,18 +145,21 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
     ID may be any part that fits only one. The items of a for-each are one line, with those that
     failed by name.
     """
-    state, entries, limiters, search = session.run(_show(session, part))
+    state, entries, limiters, search, archived = session.run(_show(session, part))
     if step is not None:
         entries = entries_at(entries, step)
         if not entries:
             raise NotFound(f"nothing has happened yet at {step} of {state.workflow_id}; without --step all is shown")
     if session.as_json:
         shown = [document(entry, payloads=payloads or full, step=step) for entry in entries]
-        session.emit({"workflow": workflow_document(state), "search": search, "timeline": shown})
+        document_of = {"workflow": workflow_document(state), "search": search, "timeline": shown}
+        session.emit(document_of | ({"archived": archived} if archived else {}))
         return
     now_ms = session.now_ms()
     found = rows(entries, now_ms, step=step)
     session.show(header(state, now_ms, search), "")
+    if archived:
+        session.show(f"archived in {', '.join(archived)}", "")
     if payloads or full:
         session.show(*in_full(found, limit=None if full else SHOWN_LINES))
     else:
@@ -164,11 +169,29 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
         session.show("", *waiting)
 
 
-async def _show(
-    session: Session, part: str
-) -> tuple[Workflow, list[TimelineEntry], dict[str, Workflow], dict[str, Any]]:
-    """The workflow, what happened, the limiters that its steps are queued at, how it is found."""
+class _Shown(NamedTuple):
+    """A workflow, what happened, the limiters that its steps are queued at, how it is found.
+
+    `archived`: the archive's files that have it.
+    """
+
+    state: Workflow
+    entries: list[TimelineEntry]
+    limiters: dict[str, Workflow]
+    search: dict[str, Any]
+    archived: list[str]
+
+
+async def _show(session: Session, part: str) -> _Shown:
+    old = find(session.settings.archive_dir, part)
+    archived = [name for name, _, _ in old]
+    before = [entry for _, _, decisions in old for entry in entries_of(decisions)]
     async with session.model() as (_, model):
+        if old and not queries.has_workflow(model.db, part):
+            last = last_state(before)
+            if last is None:
+                raise NotFound(f"the archive has no run of {part}, only events that nobody waited for")
+            return _Shown(last, before, {}, old[-1][1].search, archived)
         workflow_id = pick_workflow(session, model, part, changes=False)
         state = queries.workflow_state(model.db, workflow_id)
         if state is None:
@@ -176,7 +199,11 @@ async def _show(
         asked = sorted({slots[-1].limit for slots in state.slots.values()})
         limiters = {name: found for name in asked if (found := queries.workflow_state(model.db, name)) is not None}
         search = queries.search_attributes(model.db, workflow_id)
-        return state, queries.decisions_of(model.db, workflow_id), limiters, search
+        known = queries.decisions_of(model.db, workflow_id)
+        # a read model that was built since has all of it
+        first = known[0].offset if known else 0
+        before = [entry for entry in before if entry.offset < first]
+        return _Shown(state, before + known, limiters, search, archived if before else [])
 
 
 for _command in (cancel, retry, skip, fail, migrate):

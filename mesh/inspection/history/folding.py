@@ -18,7 +18,8 @@ from mesh.errors import LogError
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
 
-IN_MEMORY: Final = 2_000  # states: 5 KB each is usual, and 10 MB are little
+IN_MEMORY: Final = 500  # states: 5 KB each is usual, and an import has a fold for each partition
+_CACHE_KB: Final = 256
 _TEMPORARY: Final = ""  # SQLite's name for a file that only this connection knows
 
 
@@ -29,6 +30,7 @@ class SpilledWorkflows(MutableMapping[str, Workflow]):
         self._most = in_memory
         self._near: dict[str, Workflow | None] = {}  # None: it is gone, and the file may have it
         self._db = apsw.Connection(_TEMPORARY)
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
         self._db.execute("CREATE TABLE workflow (id TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID")
 
     def __getitem__(self, name: str) -> Workflow:

@@ -76,6 +76,7 @@ from mesh.inspection.read_model.queries.timeline import (
     decisions_after,
     decisions_citing,
     decisions_of,
+    is_cited,
     row_before_last,
 )
 from mesh.inspection.read_model.queries.workflow_rows import (
@@ -135,6 +136,7 @@ __all__ = [
     "has_workflow",
     "incidents",
     "incidents_of",
+    "is_cited",
     "last_approval",
     "open_steps",
     "overdue_steps",

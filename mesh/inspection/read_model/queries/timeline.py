@@ -36,6 +36,12 @@ def decisions_citing(db: apsw.Connection, topic: str, partition: int, offset: in
     return _timeline(select(db, sql, topic, partition, offset))
 
 
+def is_cited(db: apsw.Connection, topic: str, partition: int, offset: int) -> bool:
+    """Whether this record caused any decision, also one that is archived."""
+    sql = "SELECT 1 FROM citations WHERE topic = ? AND partition = ? AND source_offset = ?"
+    return select_one(db, sql, topic, partition, offset) is not None
+
+
 def decisions_after(db: apsw.Connection, row: int, *, limit: int = 1_000) -> list[tuple[int, TimelineEntry]]:
     """The decisions that the file took in after a row number, with their own row numbers.
 
