@@ -1,9 +1,11 @@
 """Forgotten workflows go to the archive once, whatever dies, and are shown as before."""
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -94,7 +96,7 @@ def dying(after: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in (
             (Path, "rename"),
-            (archive_module.os, "fsync"),
+            (os, "fsync"),
             (Archive, "_index"),
             (archiving, "_let_go"),
             (archive_module, "encode_part"),
@@ -104,10 +106,10 @@ def dying(after: int) -> Iterator[None]:
             yield
 
 
-def _told(call: object, one: object) -> object:
-    def told(*arguments: object, **more: object) -> object:
-        one()  # type: ignore[operator]
-        found = call(*arguments, **more)  # type: ignore[operator]
+def _told(call: Callable[..., Any], one: Callable[[], None]) -> Callable[..., Any]:
+    def told(*arguments: Any, **more: Any) -> Any:
+        one()
+        found = call(*arguments, **more)
         one()
         return found
 
