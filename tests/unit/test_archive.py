@@ -1,6 +1,9 @@
 """Forgotten workflows go to the archive once, whatever dies, and are shown as before."""
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -154,12 +157,30 @@ def test_the_index_is_made_of_the_files_again(made: Partition, tmp_path: Path) -
 
 
 def test_two_runs_at_once_are_one(tmp_path: Path) -> None:
-    with (
-        Archive(tmp_path, writes=True),
-        pytest.raises(OperatorError, match="another process writes to the archive"),
-        Archive(tmp_path, writes=True),
-    ):
+    with Archive(tmp_path, writes=True), pytest.raises(OperatorError, match="another process writes to the archive"):
+        Archive(tmp_path, writes=True)
+    with Archive(tmp_path, writes=True):
         pass
+
+
+def test_a_reader_does_not_wait_for_a_run(made: Partition, tmp_path: Path) -> None:
+    archive_all(model_of(made), tmp_path)
+    with Archive(tmp_path, writes=True):
+        assert len(find(tmp_path, made.id_of(GONE[0]))) == 1
+
+
+def test_a_run_that_was_killed_leaves_nothing_locked(made: Partition, tmp_path: Path) -> None:
+    archive_all(model_of(made), tmp_path)
+    code = (
+        "import os, sys; from pathlib import Path; from mesh.inspection.history.archive import Archive\n"
+        "archive = Archive(Path(sys.argv[1]), writes=True)\n"
+        "archive._db.execute('BEGIN IMMEDIATE; DELETE FROM part; PRAGMA cache_spill = 1')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=300)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(find(tmp_path, made.id_of(GONE[0]))) == 1
+    assert archive_all(model_of(made), tmp_path) == len(GONE)
 
 
 def test_damage_is_noticed(made: Partition, tmp_path: Path) -> None:

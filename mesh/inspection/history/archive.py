@@ -18,6 +18,8 @@ from mesh.errors import OperatorError
 
 _ENDING: Final = ".jsonl.gz"
 _INDEX: Final = "index.sqlite"
+_LOCK: Final = "lock.sqlite"
+_WAIT_MS: Final = 10_000
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS part (workflow_id TEXT, last_offset INTEGER, file TEXT NOT NULL, begin INTEGER NOT NULL,
@@ -34,33 +36,53 @@ class Archive:
 
     def __init__(self, folder: Path, *, writes: bool = False) -> None:
         self._folder = folder
-        self._writes = writes
+        self._open: list[apsw.Connection] = []
         try:
             if writes:
                 folder.mkdir(parents=True, exist_ok=True)
-                make_private(folder / _INDEX)
-            flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
-            self._db = apsw.Connection(str(folder / _INDEX), flags=flags)
+                self._lock()
+            self._db = self._connect(_INDEX, writes=writes)
             if writes:
-                # held to the end, and let go of by the system where this process dies
-                self._db.execute("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
                 self._db.execute(_TABLES)
                 self._recover()
         except apsw.BusyError as error:
+            self._close()
             raise OperatorError(
                 f"another process writes to the archive {folder}: try again when it has ended"
             ) from error
         except (apsw.Error, OSError) as error:
+            self._close()
             raise OperatorError(
                 f"the archive {folder} can't be used: {error}. Make the folder yours to write, or name another one in "
                 f"MESH_ARCHIVE_DIR; if its {_INDEX} is damaged, delete that: it is made of the files again"
             ) from error
 
+    def _lock(self) -> None:
+        # a file of its own: those who read the index must not wait. The system frees the lock where
+        # this process dies
+        self._connect(_LOCK, writes=True, wait_ms=0).execute("BEGIN EXCLUSIVE")
+
+    def _connect(self, name: str, *, writes: bool, wait_ms: int = _WAIT_MS) -> apsw.Connection:
+        path = self._folder / name
+        if writes:
+            make_private(path)
+        # who reads may have to undo what a process that died has begun
+        may_write = writes or os.access(path, os.W_OK)
+        flags = apsw.SQLITE_OPEN_READWRITE if may_write else apsw.SQLITE_OPEN_READONLY
+        made = apsw.Connection(str(path), flags=flags)
+        self._open.append(made)
+        made.set_busy_timeout(wait_ms)
+        return made
+
+    def _close(self) -> None:
+        for one in self._open:
+            one.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        self._close()
 
     def has(self, workflow_id: str, last_offset: int) -> bool:
         """Whether the history up to this offset of the log is here."""
