@@ -4,9 +4,10 @@
 #   docker run --rm agent-mesh --help
 #
 # The base image is pinned by the digest of its index, so it is the same for every build, on amd64 and arm64. For a newer one:
-# `docker buildx imagetools inspect python:TAG` prints the digest; change both lines.
+# `docker buildx imagetools inspect python:TAG` prints the digest. `--build-arg BASE=...` takes another base: a mirror's, say.
 
-FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS build
+ARG BASE=python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
+FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/mesh
@@ -22,7 +23,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
     && /opt/mesh/bin/pip install --no-deps --no-index /tmp/wheel/*.whl \
     && /opt/mesh/bin/pip uninstall --yes --quiet setuptools pip
 
-FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
+FROM ${BASE}
 RUN groupadd --gid 10001 mesh \
     && useradd --uid 10001 --gid mesh --no-create-home --home-dir /var/lib/mesh --shell /usr/sbin/nologin mesh \
     && install --directory --owner mesh --group mesh /var/lib/mesh

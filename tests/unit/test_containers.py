@@ -21,6 +21,7 @@ COMPOSE: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "docker-compos
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 WATCHING = {"collector", "prometheus", "grafana"}
 OURS = {name: service for name, service in SERVICES.items() if name not in {"kafka", *WATCHING}}
+ROUTERS = {"router", "router-2"}
 AGENTS = {"classifier", "duplicate-finder", "drafter", "publisher"}
 OTHERS_VARIABLES = {"MESH_DUPLICATES_INDEX", "MESH_OUTBOX", "MESH_PUBLISH_LOCKS"}  # the agents' own
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9-]+)?@sha256:[0-9a-f]{64}")
@@ -35,10 +36,11 @@ def instructions(name: str) -> list[str]:
 
 
 def test_base_images_are_pinned_and_one() -> None:
-    images = {line.split()[0] for line in instructions("FROM")}
-    assert len(images) == 1
-    assert all(PINNED.fullmatch(image) for image in images)
-    assert "python:3.11." in images.pop()
+    assert {line.split()[0] for line in instructions("FROM")} == {"${BASE}"}
+    (base,) = instructions("ARG")
+    image = base.removeprefix("BASE=")
+    assert PINNED.fullmatch(image)
+    assert "python:3.11." in image
 
 
 def test_the_service_does_not_run_as_root() -> None:
@@ -87,7 +89,7 @@ def test_variables_of_the_image_are_settings() -> None:
 
 
 def test_there_is_a_service_for_everything_that_runs() -> None:
-    assert set(SERVICES) == {"kafka", "topics", "router", "notifier", *AGENTS, *WATCHING}
+    assert set(SERVICES) == {"kafka", "topics", *ROUTERS, "notifier", *AGENTS, *WATCHING}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -101,8 +103,8 @@ def test_every_command_is_one_of_the_mesh(name: str) -> None:
         case "topics":
             assert rest == ["apply"]
         case _:
-            assert (command, rest) == (name, [])
-            assert name in {"router", "notifier"}
+            assert rest == []
+            assert name in (ROUTERS if command == "router" else {"notifier"})
 
 
 def test_images_are_pinned() -> None:
@@ -155,6 +157,17 @@ def test_what_a_service_writes_has_a_place(name: str) -> None:
     writable = [each.split(":")[1] for each in service.get("volumes", []) if not each.endswith(":ro")]
     writable += [each.split(":")[0] for each in service["tmpfs"]]
     assert ("/var/lib/mesh" in writable) == (name != "topics")
+
+
+def test_no_two_services_share_a_data_folder() -> None:
+    """Each has a heartbeat file in it, and a router its checkpoints."""
+    volumes = [each for service in OURS.values() for each in service.get("volumes", []) if "/var/lib/mesh" in each]
+    assert len(set(volumes)) == len(volumes)
+    first, second = (SERVICES[name] for name in sorted(ROUTERS))
+    assert first["volumes"][1:] == second["volumes"][1:], "both bring the same rules"
+    assert {key: value for key, value in first.items() if key != "volumes"} == {
+        key: value for key, value in second.items() if key != "volumes"
+    }
 
 
 def test_volumes_are_declared_and_mounts_are_there() -> None:
