@@ -1,4 +1,4 @@
-"""Writes `schemas/*.json` and `asyncapi.yaml` from `topics.yaml` and from the code.
+"""Writes schemas, `asyncapi.yaml` and the Helm chart's contracts from `topics.yaml` and the code.
 
     python -m topics.generate
 
@@ -15,10 +15,15 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 
+from mesh.core.topics import Topics
+from mesh.services import strimzi
+from mesh.services.topic_acls import grants
+from mesh.services.topic_plan import contracts
 from topics.asyncapi import asyncapi
 from topics.message_schemas import schemas
 
 FOLDER: Final = Path(__file__).parent
+CHART: Final = FOLDER.parent / "infra" / "helm" / "mesh"
 
 
 def as_json(document: Any) -> str:
@@ -35,10 +40,31 @@ def as_yaml(document: Any) -> str:
     return out.getvalue()
 
 
+def chart_contracts() -> Any:
+    """Topics and rights for the chart's templates, which fill in `{prefix}` and `{agent}`."""
+    topics = [
+        {
+            "name": "{prefix}" + contract.name + (".{agent}" if contract.per_agent else ""),
+            "partitions": contract.partitions,
+            "perAgent": contract.per_agent,
+            "config": contract.config,
+        }
+        for contract in contracts()
+    ]
+    users = [
+        {"role": grant.role, "acls": strimzi.acls(grant.acls)} for grant in grants(Topics("{prefix}"), ["{agent}"])
+    ]
+    return {"topics": topics, "users": users}
+
+
 def files() -> dict[Path, str]:
     """Every derived file and what it should hold."""
     texts = {FOLDER / "schemas" / f"{name}.json": as_json(schema) for name, schema in schemas().items()}
-    return {**texts, FOLDER / "asyncapi.yaml": as_yaml(asyncapi())}
+    return {
+        **texts,
+        FOLDER / "asyncapi.yaml": as_yaml(asyncapi()),
+        CHART / "files" / "contracts.json": as_json(chart_contracts()),
+    }
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`mesh topics list | plan | apply | acls`: the broker's topics, and who may do what with them.
+"""`mesh topics list | plan | apply | check | acls | export`: topics, contracts and rights.
 
 Owns how topics, differences and grants are shown. `mesh.services.topic_plan` compares the topics
 with their contracts, and `mesh.services.topic_acls` makes the grants.
@@ -20,7 +20,7 @@ from mesh.cli.text.tables import plain_table
 from mesh.codec.route_file import load_routes
 from mesh.core.route import agents_of
 from mesh.ports import TopicInfo, TopicSpec
-from mesh.services import topic_acls, topic_plan
+from mesh.services import contract_changes, strimzi, topic_acls, topic_plan
 from mesh.services.topic_plan import Difference
 
 STYLES = {
@@ -39,6 +39,16 @@ routes_option = click.option(
 )
 agents_option = click.option(
     "--agent", "agents", multiple=True, metavar="NAME", help="Another agent that gets a topic."
+)
+principals_option = click.option(
+    "--principal",
+    "principals",
+    multiple=True,
+    metavar="WHO=PRINCIPAL",
+    help="Who is who on the cluster: router, upstream, approver, notifier, people, operator or agent.NAME, e.g. router=User:CN=router.",
+)
+cluster_option = click.option(
+    "--cluster", default="kafka", show_default=True, metavar="NAME", help="The Kafka that Strimzi runs."
 )
 
 
@@ -97,6 +107,37 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
     _tell(session, session.run(_apply(session, _specs(session, routes, agents))), applied=True)
 
 
+@topics.command(short_help="Refuse contracts that break those of before.")
+@click.option(
+    "--against",
+    required=True,
+    metavar="REV|DIR",
+    help="What others hold to: a revision of this checkout's git history, or a folder with topics.yaml and schemas/.",
+)
+@mesh_command
+def check(session: Session, *, against: str) -> None:
+    """Compare the topics' contracts with those of before. Exits with 1 if they break somebody.
+
+    It refuses a topic or a field that is gone, a field that is newly required, a narrower type or
+    list of values, and another key or partition count. It asks no broker.
+    """
+    now = contract_changes.read_contracts(topic_plan.CONTRACTS)
+    found = contract_changes.breaks(contract_changes.contracts_of(against), now)
+    if session.as_json:
+        session.emit({"breaks": found, "against": against})
+    elif found:
+        for one in found:
+            session.show(Text("! ", style="bold red") + Text(printable(str(one)), style="default"))
+        session.note(
+            f"{counted(len(found), 'break')} against {printable(against)}; keep the old contract, and add a new "
+            "message, an optional field or a new topic beside it"
+        )
+    else:
+        session.show(Text(f"The contracts may follow those of {printable(against)}.", style="green"))
+    if found:
+        sys.exit(FAILED)
+
+
 @topics.command(short_help="Print the rights that each part of the mesh needs.")
 @routes_option
 @agents_option
@@ -108,14 +149,8 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
     show_default=True,
     help="Commands of Kafka's own tool, Strimzi's KafkaUsers, or JSON.",
 )
-@click.option(
-    "--principal",
-    "principals",
-    multiple=True,
-    metavar="WHO=PRINCIPAL",
-    help="Who is who on the cluster: router, upstream, approver, notifier, people, operator or agent.NAME, e.g. router=User:CN=router.",
-)
-@click.option("--cluster", default="kafka", show_default=True, metavar="NAME", help="The Kafka that Strimzi runs.")
+@principals_option
+@cluster_option
 @mesh_command
 def acls(
     session: Session,
@@ -127,17 +162,47 @@ def acls(
     cluster: str,
 ) -> None:
     """Print the rights that each part of the mesh needs, and no others. Nothing is granted here."""
-    for one in principals:
-        if "=" not in one:
-            raise click.BadParameter(f"{one!r} must be WHO=PRINCIPAL", param_hint="--principal")
-    names = _agents(session, routes, agents)
-    found = topic_acls.grants(session.topics, names, dict(one.split("=", 1) for one in principals))
+    found = _grants(session, _agents(session, routes, agents), principals)
     if session.as_json or form == "json":
         session.emit({"grants": found})
     elif form == "strimzi":
-        click.echo(topic_acls.as_strimzi(found, cluster=cluster))
+        click.echo(strimzi.as_yaml(strimzi.kafka_users(found, cluster=cluster)))
     else:
         click.echo(topic_acls.as_commands(found))
+
+
+@topics.command(short_help="Print topics and rights as resources of Strimzi.")
+@routes_option
+@agents_option
+@principals_option
+@cluster_option
+@mesh_command
+def export(
+    session: Session,
+    *,
+    routes: tuple[Path, ...],
+    agents: tuple[str, ...],
+    principals: tuple[str, ...],
+    cluster: str,
+) -> None:
+    """Print a KafkaTopic for each topic, and a KafkaUser with its rights for each part of the mesh.
+
+    They are for Strimzi's operators, in version kafka.strimzi.io/v1. Nothing is created here.
+    """
+    users = strimzi.kafka_users(_grants(session, _agents(session, routes, agents), principals), cluster=cluster)
+    resources = strimzi.kafka_topics(_specs(session, routes, agents), cluster=cluster) + users
+    if session.as_json:
+        session.emit({"resources": resources})
+    else:
+        click.echo(strimzi.as_yaml(resources))
+
+
+def _grants(session: Session, agents: list[str], principals: tuple[str, ...]) -> list[topic_acls.Grant]:
+    """The rights of every part. `principals`: `WHO=PRINCIPAL`, as they were typed."""
+    for one in principals:
+        if "=" not in one:
+            raise click.BadParameter(f"{one!r} must be WHO=PRINCIPAL", param_hint="--principal")
+    return topic_acls.grants(session.topics, agents, dict(one.split("=", 1) for one in principals))
 
 
 def agents_of_routes(paths: Sequence[Path]) -> list[str]:

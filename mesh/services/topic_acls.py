@@ -1,7 +1,8 @@
 """The rights that each part of a mesh needs on a Kafka cluster with ACLs, and no others.
 
-Owns the way from `topics/topics.yaml` to ACLs, and the forms in which clusters take them. It asks
-no broker and grants nothing: the people who run the cluster do. `mesh topics acls` prints them.
+Owns the way from `topics/topics.yaml` to ACLs, and the commands of Kafka's own tool for them. It
+asks no broker and grants nothing: the people who run the cluster do. `mesh topics acls` prints
+them.
 
 A part that writes a topic gets Write, a part that reads it gets Read; Kafka takes either for
 Describe. A group is read by its members. The file does not have an operator's looks at everything
@@ -10,12 +11,10 @@ Describe. A group is read by its members. The file does not have an operator's l
 
 import re
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from shlex import quote
 from typing import Final, Literal
 
 import msgspec
-from ruamel.yaml import YAML
 
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError
@@ -141,39 +140,3 @@ def as_commands(found: Sequence[Grant]) -> str:
                 f"{quote(grant.principal)} {operations} --{acl.resource} {quote(acl.name)}{pattern}"
             )
     return "\n".join(lines)
-
-
-def as_strimzi(found: Sequence[Grant], *, cluster: str) -> str:
-    """A `KafkaUser` for each principal, for Strimzi's user operator."""
-    out, yaml = StringIO(), YAML()
-    yaml.explicit_start = True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.dump_all((_kafka_user(grant, cluster) for grant in found), out)
-    return out.getvalue().rstrip("\n")
-
-
-def _kafka_user(grant: Grant, cluster: str) -> dict[str, object]:
-    name = re.sub(r"[^a-z0-9.-]+", "-", grant.principal.partition(":")[2].lower()).strip("-.")
-    return {
-        "apiVersion": "kafka.strimzi.io/v1beta2",
-        "kind": "KafkaUser",
-        "metadata": {"name": name, "labels": {"strimzi.io/cluster": cluster}},
-        "spec": {
-            "authentication": {"type": "scram-sha-512"},
-            "authorization": {
-                "type": "simple",
-                "acls": [
-                    {
-                        "resource": {
-                            "type": acl.resource,
-                            "name": acl.name,
-                            "patternType": "prefix" if acl.pattern == "prefixed" else "literal",
-                        },
-                        "operations": list(acl.operations),
-                        "host": "*",
-                    }
-                    for acl in grant.acls
-                ],
-            },
-        },
-    }

@@ -5,7 +5,8 @@ from ruamel.yaml import YAML
 
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError
-from mesh.services.topic_acls import Grant, as_commands, as_strimzi, grants
+from mesh.services.strimzi import as_yaml, kafka_users
+from mesh.services.topic_acls import Grant, as_commands, grants
 from mesh.services.topic_plan import contracts
 
 TOPICS = Topics("shop.")
@@ -107,7 +108,7 @@ def test_commands_are_a_shell_script_for_kafkas_own_tool() -> None:
 
 
 def test_strimzi_gets_a_user_for_each_principal() -> None:
-    users = list(YAML(typ="safe").load_all(as_strimzi(grants(TOPICS, AGENTS), cluster="big")))
+    users = list(YAML(typ="safe").load_all(as_yaml(kafka_users(grants(TOPICS, AGENTS), cluster="big"))))
     assert [user["metadata"]["name"] for user in users] == [
         "mesh-router",
         "mesh-agent-classifier",
