@@ -46,6 +46,6 @@ WORKDIR /var/lib/mesh
 VOLUME /var/lib/mesh
 STOPSIGNAL SIGTERM
 # The service's event loop touches a file; this fails when the loop hangs, never because the broker is away.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["mesh", "health"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s --retries=3 CMD ["mesh", "health"]
 ENTRYPOINT ["mesh"]
 CMD ["--help"]

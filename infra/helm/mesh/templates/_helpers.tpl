@@ -87,12 +87,12 @@ containers:
     startupProbe: # a router reads its log first
       exec: {command: [mesh, health]}
       periodSeconds: 5
-      timeoutSeconds: 5
+      timeoutSeconds: 10
       failureThreshold: 60
     readinessProbe:
       exec: {command: [mesh, health]}
       periodSeconds: 15
-      timeoutSeconds: 5
+      timeoutSeconds: 10
       failureThreshold: 1
     livenessProbe:
       exec: {command: [mesh, health]}
