@@ -3,6 +3,7 @@
 # make check   the quick ones: format, lint, types, imports, unit tests with few draws
 # make lint    those of them that run no tests: generated files, format, lint, types, imports
 # make coverage  the pure core's branches, all of them, by the unit tests alone
+# make image-test  build the image and run it against Kafka (root; buildah, podman, runc, mmdebstrap)
 # make kafka   a single-node Apache Kafka on localhost:9092, until Ctrl-C
 # make bench   workflows a second and latency, next to the bare floor   (BROKER=sqlite|kafka)
 
@@ -13,7 +14,7 @@ BROKER ?= sqlite
 # processes, and each would spend half a second of CPU on compiling the mesh again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: test-simulations test-others test-processes test-units demo test lint check coverage format kafka bench lock clean
+.PHONY: image-test test-simulations test-others test-processes test-units demo test lint check coverage format kafka bench lock clean
 
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
@@ -36,6 +37,10 @@ test-units: .venv/dev
 
 test-processes: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 3 --dist loadfile tests/acceptance tests/contract tests/integration
+
+# The base image is made once and kept in .mesh/images.
+image-test: .venv/dev
+	@MESH_REQUIRE_IMAGE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/image
 
 lint: .venv/dev
 	@$(BIN)/python -m docs.stale
