@@ -30,6 +30,7 @@ import msgspec
 from mesh import defaults
 
 __all__ = [
+    "AboutBroker",
     "Appended",
     "Broker",
     "Checkpoint",
@@ -160,6 +161,20 @@ class TopicInfo(msgspec.Struct, frozen=True):
     name: str
     partitions: int
     config: dict[str, str] = {}
+
+
+class AboutBroker(msgspec.Struct, frozen=True, kw_only=True):
+    """What a broker says of itself, as far as we may know it.
+
+    `settings`: its own, by Kafka's names, of those that bear on a mesh. `unknown`: why they are not
+    known; empty if they are, or if the broker has none.
+    """
+
+    product: str
+    version: str = ""
+    nodes: int = 1
+    settings: dict[str, str] = {}
+    unknown: str = ""
 
 
 class Committed(NamedTuple):
@@ -297,6 +312,10 @@ class Broker(Protocol):
 
         A cluster has its own id, and so has each file. Answers that people sign name it.
         """
+        ...
+
+    async def about(self) -> AboutBroker:
+        """What the broker says of itself. For `mesh doctor`."""
         ...
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:

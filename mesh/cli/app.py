@@ -45,6 +45,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "For operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
+        "doctor": Entry("mesh.cli.doctor:doctor", "Examine the mesh itself: broker, topics, processes, files."),
         "incidents": Entry("mesh.cli.incidents:incidents", "List what is wrong: incidents, grouped by cause."),
         "watch": Entry("mesh.cli.watch:watch", "Follow what is decided, line by line."),
         "workflows": Entry(

@@ -27,7 +27,7 @@ class RouterCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     broker took the card. `roles`: those that somebody has; None: it does not say. `approvers`: the
     file or the topic that says so. `people`: the version of the people's topic that rules; empty:
     the file does. `answers`: `signed` or `unsigned`, as the router takes them; empty: it does not
-    say.
+    say. `software`: the version of agent-mesh that it runs; empty: it does not say.
     """
 
     instance: str
@@ -38,6 +38,7 @@ class RouterCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     approvers: str = ""
     people: str = ""
     answers: str = ""
+    software: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode

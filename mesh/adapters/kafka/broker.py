@@ -28,6 +28,7 @@ from mesh.adapters.kafka.security import Security
 from mesh.core.ids import partition_of_key
 from mesh.errors import BrokerUnavailable, RecordTooLarge, TopicMissing
 from mesh.ports import (
+    AboutBroker,
     Appended,
     Committed,
     Delivery,
@@ -100,6 +101,10 @@ class KafkaBroker:
 
     async def cluster_id(self) -> str:
         return await self._cluster.cluster_id()
+
+    async def about(self) -> AboutBroker:
+        """Settings are those of one node. Reading them takes the right to describe the cluster."""
+        return await self._cluster.about()
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         """Timestamps are the broker's (`LogAppendTime`) unless a spec says otherwise.

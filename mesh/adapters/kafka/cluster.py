@@ -24,7 +24,7 @@ from mesh.adapters.kafka.clients import ailment, end
 from mesh.adapters.kafka.connections import failures
 from mesh.adapters.kafka.security import UNAUTHORISED, Security, is_login_refused, login_refused, right_refused
 from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
-from mesh.ports import Committed, TopicInfo, TopicPartition, TopicSpec
+from mesh.ports import AboutBroker, Committed, TopicInfo, TopicPartition, TopicSpec
 
 T = TypeVar("T")
 
@@ -44,6 +44,17 @@ _SHOWN_CONFIGS = frozenset(
         "message.timestamp.type",
         "min.insync.replicas",
         "retention.ms",
+    }
+)
+_VERSION_SETTING = "inter.broker.protocol.version"  # Kafka 4 has none
+_BROKER_SETTINGS = frozenset(
+    {
+        _VERSION_SETTING,
+        "auto.create.topics.enable",
+        "message.max.bytes",
+        "min.insync.replicas",
+        "offsets.retention.minutes",
+        "unclean.leader.election.enable",
     }
 )
 
@@ -232,6 +243,20 @@ class Cluster:
         """Kafka's own id of the cluster."""
         found = await self._ask("asking for the cluster's id", self._admin.describe_cluster)
         return str(found.get("cluster_id") or "")
+
+    async def about(self) -> AboutBroker:
+        """What the cluster says of itself, by the settings of its first node."""
+        found = await self._ask("asking about the cluster", self._admin.describe_cluster)
+        nodes = sorted(node["node_id"] for node in found["brokers"])
+        of_node = [ConfigResource(ConfigResourceType.BROKER, str(node)) for node in nodes[:1]]
+        answers = await self._ask("reading the broker's settings", lambda: self._admin.describe_configs(of_node))
+        settings, unknown = dict[str, str](), ""
+        for code, text, _type, _name, entries, *_ in itertools.chain.from_iterable(a.resources for a in answers):
+            if code:
+                unknown = text or kafka_errors.for_code(code).description
+            settings |= {entry[0]: entry[1] for entry in entries if entry[0] in _BROKER_SETTINGS}
+        version = settings.pop(_VERSION_SETTING, "")
+        return AboutBroker(product="Kafka", version=version, nodes=len(nodes), settings=settings, unknown=unknown)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         await self._ask("listing topics", self._look)

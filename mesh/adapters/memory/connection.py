@@ -17,6 +17,7 @@ from mesh.adapters.memory.weak import WeakBehaviour
 from mesh.adapters.memory.wire import Batch, Lane, Turnstile
 from mesh.errors import BrokerUnavailable, RecordTooLarge, TopicMissing
 from mesh.ports import (
+    AboutBroker,
     Appended,
     Committed,
     GroupListener,
@@ -90,6 +91,10 @@ class MemoryBroker:
     async def cluster_id(self) -> str:
         await self._call()
         return self._cluster.cluster_id
+
+    async def about(self) -> AboutBroker:
+        await self._call()
+        return AboutBroker(product="memory")
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         await self._call()

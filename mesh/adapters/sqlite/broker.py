@@ -26,6 +26,7 @@ from mesh.adapters.sqlite.store import Store
 from mesh.adapters.sqlite.subscription import SqliteSubscription
 from mesh.errors import BrokerUnavailable, RecordTooLarge
 from mesh.ports import (
+    AboutBroker,
     Appended,
     Committed,
     GroupListener,
@@ -104,6 +105,9 @@ class SqliteBroker:
             await self._store.write(self._store.log.catalogue.make_id)
             found = await self._store.read(self._store.log.catalogue.own_id)
         return found
+
+    async def about(self) -> AboutBroker:
+        return AboutBroker(product="SQLite", version=apsw.sqlite_lib_version())
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         await self._store.write(lambda: self._store.log.catalogue.create(specs))

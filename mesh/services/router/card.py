@@ -8,6 +8,7 @@ tries again.
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Final
 
 import structlog
@@ -39,7 +40,12 @@ class RouterCardKeeper:
         now = rfc3339(clock.now_ms())
         lasts_s = defaults.CARD_INTERVALS * every_s
         self._card = RouterCard(
-            instance=instance, started_at=now, renewed_at=now, expires_after_s=lasts_s, answers=answers
+            instance=instance,
+            started_at=now,
+            renewed_at=now,
+            expires_after_s=lasts_s,
+            answers=answers,
+            software=version("agent-mesh"),
         )
         self._renewal = Renewal(clock, every_s)
 

@@ -120,6 +120,16 @@ def open_requests(db: apsw.Connection, *, limit: int) -> list[tuple[ApprovalRequ
     return [(msgspec.json.decode(row[0], type=kinds), row[1]) for row in db.execute(sql, (limit,))]
 
 
+def asked_between(db: apsw.Connection, after_ms: int, until_ms: int) -> tuple[int, int]:
+    """How many open approvals were asked in (after, until], and when the first of them was."""
+    sql = (
+        "SELECT count(*), coalesce(min(asked_at_ms), 0) FROM approvals"
+        " WHERE closed_at_ms IS NULL AND asked_at_ms > ? AND asked_at_ms <= ?"
+    )
+    row = select_one(db, sql, after_ms, until_ms)
+    return (int(row[0]), int(row[1])) if row is not None else (0, 0)
+
+
 def voters(db: apsw.Connection) -> dict[str, list[str]]:
     """Who has sent an answer that counted, by open approval."""
     sql = (
