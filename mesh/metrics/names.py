@@ -188,7 +188,10 @@ APPROVALS_DEADLINE: Final = _gauge(
 LIMIT_HELD: Final = _gauge("mesh.limits.held", "{slot}", (LIMIT,), "Slots of limits that attempts have.")
 LIMIT_WAITING: Final = _gauge("mesh.limits.waiting", "{attempt}", (LIMIT,), "Attempts that wait for a slot of a limit.")
 BUDGET_SPENT: Final = _counter(
-    "mesh.budget.spent", "1", (ROUTE, STEP, AMOUNT), "What agents say that their attempts took."
+    "mesh.budget.spent",
+    "1",
+    (ROUTE, STEP, AGENT, AMOUNT),
+    "What agents say that their attempts took. The agent is empty if the result came too late.",
 )
 BUDGET_HELD: Final = _counter(
     "mesh.budget.held", "{attempt}", (ROUTE,), "Attempts that waited since the budget had too little left."

@@ -333,13 +333,13 @@ class PartitionMetrics:
     def _result(self, workflow_id: str, at_ms: int, event: TaskSucceeded | TaskFailed | TaskHandedOver) -> None:
         route, step = ids.route_of(workflow_id), ids.step_of(event.step)
         sent = self._back(workflow_id, (event.task_id, event.attempt))
+        agent = "" if sent is None else sent[1]
         # an attempt that nobody waited for any more has been counted
         if sent is not None:
             error = names.error_type(event.kind) if isinstance(event, TaskFailed) else ""
-            sent_ms, agent = sent
-            self._meters.observe(names.STEP_DURATION, (route, step, agent, error), (at_ms - sent_ms) / 1000)
+            self._meters.observe(names.STEP_DURATION, (route, step, agent, error), (at_ms - sent[0]) / 1000)
         for amount, spent in (event.usage or {}).items():
-            self._meters.count(names.BUDGET_SPENT, (route, step, amount), spent)
+            self._meters.count(names.BUDGET_SPENT, (route, step, agent, amount), spent)
 
 
 _LIMITERS: Final = f"{LIMITER}:"
