@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -24,6 +25,7 @@ from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.data_folders import claim_slot
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
+from mesh.heartbeat_file import write_heartbeat
 from mesh.observed import Observed, observe
 from mesh.ports import Broker, CheckpointStore
 from mesh.services.agent_runtime.settings import AgentSettings
@@ -40,6 +42,7 @@ from mesh.settings import (
 )
 
 if TYPE_CHECKING:
+    from mesh.services.agent_runtime.runtime import AgentRuntime
     from mesh.services.router.approvers import Rule
     from mesh.services.router.router import Router
 
@@ -209,7 +212,8 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
     names = "+".join(agent.name for agent in agents)
     observed = observe(settings, names)
     broker = await open_broker(settings.broker, client_id=f"{names}-{settings.instance}", settings=settings)
-    beating = asyncio.create_task(_beat_until_cancelled(settings))
+    runtimes: list[AgentRuntime] = []
+    beating = asyncio.create_task(_beat_until_cancelled(settings, partial(_agents_wait_for, runtimes)))
     topics = Topics(settings.topic_prefix)
     try:
         own = [topics.tasks(agent.name) for agent in agents]
@@ -230,6 +234,7 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
             ),
             tracer=observed.tracer,
             metering=observed.metering,
+            on_runtimes=runtimes.extend,
         )
     except BaseExceptionGroup as group:
         raise _one_error(group) from group
@@ -237,6 +242,12 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
         beating.cancel()
         await broker.close()
         await observed.close()
+
+
+def _agents_wait_for(runtimes: "Sequence[AgentRuntime]") -> str:
+    if not runtimes:
+        return "its agents have not started yet"
+    return "; ".join(f"{one.agent.name}: {one.waits_for}" for one in runtimes if one.waits_for)
 
 
 async def run_router(settings: Settings) -> None:
@@ -251,7 +262,8 @@ async def run_router(settings: Settings) -> None:
     observed = observe(settings, "router")
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
-    beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
+    routers: list[Router] = []
+    beating = asyncio.create_task(_beat_until_cancelled(settings, partial(_router_waits_for, routers), ready))
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
@@ -261,6 +273,7 @@ async def run_router(settings: Settings) -> None:
         people = await people_now(broker, topics, SystemClock().now_ms())
         rule = rule_at_start(settings.approvers.absolute(), topics.people, people)
         router = _router(settings, broker, routes, rule.roles, folder=folder, observed=observed, ready=ready)
+        routers.append(router)
         _stop_on_signals(router.stop)
         await _run_with_card(settings, router, broker, routes, rule)
     except BaseExceptionGroup as group:
@@ -269,6 +282,10 @@ async def run_router(settings: Settings) -> None:
         beating.cancel()
         await broker.close()
         await observed.close()
+
+
+def _router_waits_for(routers: "Sequence[Router]") -> str:
+    return routers[0].waits_for() if routers else "it has not started yet"
 
 
 def _router(
@@ -393,7 +410,8 @@ async def run_notifier(settings: Settings) -> None:
     observed = observe(settings, "notifier")
     broker = await open_broker(settings.broker, client_id=f"notifier-{settings.instance}", settings=settings)
     ready = asyncio.Event()
-    beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
+    # it beats only once it has read what is open
+    beating = asyncio.create_task(_beat_until_cancelled(settings, str, ready))
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
@@ -494,19 +512,26 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, first, number)
 
 
-async def _beat_until_cancelled(settings: Settings, ready: asyncio.Event | None = None) -> None:
+async def _beat_until_cancelled(
+    settings: Settings, waits_for: Callable[[], str], ready: asyncio.Event | None = None
+) -> None:
     """Touch the heartbeat file from the event loop itself, from `ready` on.
 
-    So a blocked loop shows.
+    So a blocked loop shows. `waits_for`: why the service is not ready for work, empty if it is. The
+    file says so, for `mesh health --ready`.
     """
     if ready is not None:
         await ready.wait()
     path = settings.heartbeat_path
-    is_told = False
+    is_told, said = False, None
     try:
         while True:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                waits = waits_for()
+                if waits != said or not path.exists():
+                    write_heartbeat(path, waits)
+                    said = waits
                 path.touch()
                 is_told = False
             except OSError as error:

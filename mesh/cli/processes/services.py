@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import structlog
 
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.text.format import duration
+from mesh.heartbeat_file import read_readiness
 from mesh.observability import configure_logging
 from mesh.settings import Settings, load_settings
 from mesh.wiring import load_agents, own_routes, run_agents, run_gateway, run_notifier, run_router
@@ -131,41 +132,49 @@ def gateway(
 
 
 @click.command(short_help="Tell whether the service of this folder is alive.")
+@click.option("--ready", "asks_ready", is_flag=True, help="... and ready for work.")
 @click.option("--broker", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def health(*, broker: str | None, as_json: bool) -> None:
+def health(*, asks_ready: bool, broker: str | None, as_json: bool) -> None:
     """Exit with 0 if the service with the same settings touches its heartbeat file, else with 1.
 
-    0 means that the process and its event loop are alive, and nothing about the broker.
+    0 means that the process and its event loop are alive, and nothing about the broker. With
+    --ready the service must also say that it is ready: a router has joined the others, has taken
+    over what is its own and knows definitions and people; agents take tasks; a notifier has read
+    what is open.
     """
     settings = load_settings(broker=broker)
     path = settings.heartbeat_path
     try:
         age_s = max(0.0, time.time() - path.stat().st_mtime)
+        readiness = read_readiness(path)
     except OSError:
-        _tell(
-            alive=False,
-            age_s=None,
-            message=f"no heartbeat: {path} is not there; no service runs with these settings",
-            as_json=as_json,
-        )
-        sys.exit(FAILED)
-    alive = age_s <= settings.heartbeat_max_age_s
-    said = "alive" if alive else f"no heartbeat for more than {settings.heartbeat_max_age_s:g} s"
-    _tell(
-        alive=alive,
-        age_s=age_s,
-        message=f"{said}: the last one was {duration(age_s * 1_000)} ago ({path})",
-        as_json=as_json,
-    )
-    if not alive:
+        found = _Health(f"no heartbeat: {path} is not there; no service runs with these settings")
+    else:
+        is_alive = age_s <= settings.heartbeat_max_age_s
+        said = "alive" if is_alive else f"no heartbeat for more than {settings.heartbeat_max_age_s:g} s"
+        if is_alive and asks_ready:
+            said = "ready" if readiness.is_ready else f"alive, and not ready: {readiness.waits_for}"
+        message = f"{said}: the last one was {duration(age_s * 1_000)} ago ({path})"
+        found = _Health(message, is_alive=is_alive, is_ready=is_alive and readiness.is_ready, age_s=age_s)
+    is_good = found.is_ready if asks_ready else found.is_alive
+    _tell(found, is_good=is_good, as_json=as_json)
+    if not is_good:
         sys.exit(FAILED)
 
 
-def _tell(*, alive: bool, age_s: float | None, message: str, as_json: bool) -> None:
+class _Health(NamedTuple):
+    message: str
+    is_alive: bool = False
+    is_ready: bool = False
+    age_s: float | None = None
+
+
+def _tell(found: _Health, *, is_good: bool, as_json: bool) -> None:
     if as_json:
         import json  # noqa: PLC0415 - a health check runs every few seconds
 
-        click.echo(json.dumps({"alive": alive, "age_s": age_s, "message": message}))
+        document = {"alive": found.is_alive, "ready": found.is_ready, "age_s": found.age_s, "message": found.message}
+        click.echo(json.dumps(document))
     else:
-        click.echo(message, err=not alive)
+        click.echo(found.message, err=not is_good)

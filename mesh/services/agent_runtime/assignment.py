@@ -62,6 +62,8 @@ class Assignment:
         self._shares: dict[TopicPartition, AssignedPartition] = {}
         self._orphans: dict[TopicPartition, AssignedPartition] = {}  # lost lately, with works that run on
         self._unsaved: dict[AssignedPartition, None] = {}  # in the order in which they came to it
+        self.has_heard = False
+        """Whether the group has told it of a share, even of none."""
         self._progress = asyncio.Event()
         self._commit_due = asyncio.Event()
         self._commit_urgent = asyncio.Event()
@@ -279,6 +281,7 @@ class Assignment:
     # Membership -----------------------------------------------------------------------------------
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        self.has_heard = True
         for partition, committed in partitions.items():
             share = AssignedPartition(partition, committed, self._life)
             earlier = self._shares.pop(partition, None) or self._orphans.pop(partition, None)

@@ -105,6 +105,8 @@ class AgentRuntime:
         self._limit = max(self._settings.buffer_records, 2 * agent.concurrency)
         self._stopping = asyncio.Event()
         self._is_paused = False
+        self.waits_for = "it has not subscribed to its tasks yet"
+        """Why it takes no tasks just now; empty if it does."""
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("mesh.agent").bind(
             agent=agent.name, instance=instance
         )
@@ -250,12 +252,17 @@ class AgentRuntime:
     # Taking tasks ---------------------------------------------------------------------------------
 
     async def _take_tasks(self, subscription: Subscription) -> None:
-        pause_s = 0.1
+        pause_s, loop = 0.1, asyncio.get_running_loop()
+        # a member that gets no partition may not hear of that
+        in_by_s = loop.time() + self._settings.session_timeout_s
         while not self._stopping.is_set():
             try:
                 await self._turn(subscription)
                 pause_s = 0.1
+                if self.waits_for and (self._assignment.has_heard or loop.time() >= in_by_s):
+                    self.waits_for = ""
             except BrokerUnavailable as error:
+                self.waits_for = str(error)
                 self._log.warning("broker_unavailable", error=str(error), retry_in_s=pause_s)
                 # not a plain sleep: a stop ends it
                 await self._assignment.wait_progress(pause_s)
@@ -394,8 +401,11 @@ async def run_agents(
     tracer: Tracer | None = None,
     metering: "Metering | None" = None,
     handle_signals: bool = True,
+    on_runtimes: Callable[[Sequence[AgentRuntime]], None] = lambda _: None,
 ) -> None:
     """Run several agents in this process until SIGTERM or SIGINT, then drain them.
+
+    `on_runtimes` gets them before they start, to ask each what it waits for.
 
     A second signal ends the process at once. Raises `AgentError` if two have one name,
     `BrokerError` as `AgentRuntime.run`.
@@ -430,6 +440,7 @@ async def run_agents(
         )
         for agent in agents
     ]
+    on_runtimes(runtimes)
     if metering is not None:
         for runtime in runtimes:
             metering.sample(runtime.sample)

@@ -40,6 +40,11 @@ class Holdings:
         """Whether it owns every partition that the group gives it, and the group gives it some."""
         return bool(self._wanted) and self._wanted <= self.owners.keys()
 
+    @property
+    def missing(self) -> Collection[int]:
+        """The partitions that the group gives it and that it does not own yet."""
+        return self._wanted - self.owners.keys()
+
     def all_owners(self) -> Sequence[Owner]:
         """All owners, the sleeping ones too."""
         return [*self.owners.values(), *self._asleep.values()]
@@ -90,7 +95,7 @@ class Holdings:
                 owner.wake()
                 self.owners[partition] = owner
                 self.is_assigned = False
-        missing = self._wanted - self.owners.keys()
+        missing = self.missing
         return missing if missing and asyncio.get_running_loop().time() >= self._retake_at else ()
 
     def _outlive(self, owner: Owner) -> None:

@@ -38,6 +38,9 @@ class Membership:
         self._holdings = holdings
         self._land = land
         self._told: dict[TopicPartition, Committed] = {}
+        self._has_heard = False  # of a share, even of none
+        self.waits_for = "the group has not let it in yet"
+        """Why it does not take part just now; empty if it does."""
 
     async def take_part(self, drained: asyncio.Event) -> None:
         """Take part in the sharing of partitions until everything is drained."""
@@ -50,13 +53,19 @@ class Membership:
             fetch=False,
             session_timeout_s=self._config.session_timeout_s,
         )
+        loop = asyncio.get_running_loop()
+        # a member that gets no partition may not hear of that
+        in_by_s = loop.time() + self._config.session_timeout_s
         try:
             while not drained.is_set():
                 try:
                     await subscription.poll(max_records=1, timeout_s=self._config.membership_poll_s)
                     self._holdings.want_only({partition for _, partition in subscription.assignment()})
+                    if self._has_heard or loop.time() >= in_by_s:
+                        self.waits_for = ""
                     await self._tell_positions(subscription)
                 except BrokerUnavailable as error:
+                    self.waits_for = str(error)
                     _log.warning("membership_waits", error=str(error))
                     await asyncio.sleep(self._config.retry_pause_s)
         finally:
@@ -80,6 +89,7 @@ class Membership:
         return {TopicPartition(inbox, p): told(at.get(inbox, 0), at.get(results, 0)) for p, at in read.items()}
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        self._has_heard = True
         self._holdings.want([partition for _, partition in partitions])
         _log.info("partitions_assigned", partitions=sorted(p for _, p in partitions))
 

@@ -127,6 +127,16 @@ class Router:
         """Whether it owns every partition that the group gives it, and the group gives it some."""
         return self._holdings.is_complete
 
+    def waits_for(self) -> str:
+        """Why it is not ready for work; empty if it is.
+
+        It is also ready if the group has no partition left for it.
+        """
+        if not self._ready.is_set():
+            return "it has not read definitions and people yet, or its own routes are not in effect yet"
+        missing = sorted(self._holdings.missing)
+        return self._membership.waits_for or (f"it takes over the partitions {missing}" if missing else "")
+
     async def run(self) -> None:
         try:
             in_effect_after_s = await self._begin()
