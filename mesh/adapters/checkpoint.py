@@ -22,7 +22,13 @@ from mesh.errors import OperatorError
 from mesh.ports import Checkpoint
 
 _APPLICATION_ID: Final = 0x6D636B70  # "mckp"
-_VERSION: Final = 1
+_BEFORE_VOTES: Final = 1
+_VERSION: Final = 2
+"""Raised wherever a state may hold what older code would pass over without a word.
+
+Such code then takes the file for another version's and reads the log, where it meets what it does
+not know and stops. By the file alone it would go on, and let one answer do where several must.
+"""
 _WAL_PAGES: Final = 1_000  # 4 MiB
 _BUSY_MS: Final = 1000  # a predecessor that is still closing
 _TABLES: Final = """
@@ -242,6 +248,8 @@ def _prepare(connection: apsw.Connection) -> None:
         connection.execute(_TABLES)
         connection.pragma("application_id", _APPLICATION_ID)
         connection.pragma("user_version", _VERSION)
+    elif application == _APPLICATION_ID and version == _BEFORE_VOTES:
+        connection.pragma("user_version", _VERSION)  # the tables are the same
     elif application != _APPLICATION_ID or version != _VERSION:
         raise _Damaged("it is of another program or another version")
 

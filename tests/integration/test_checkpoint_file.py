@@ -58,6 +58,23 @@ def test_what_was_saved_is_loaded_after_opening_again(file: CheckpointFile, path
     again.close()
 
 
+def test_a_file_of_the_format_before_is_loaded_and_marked_as_ours(file: CheckpointFile, path: Path) -> None:
+    """So older code, which would pass over what is new in it, takes it for another version's."""
+    _save(file, 7, {"r:1": b"one"})
+    file.close()
+    with closing(sqlite3.connect(path)) as other:
+        [[ours]] = other.execute("PRAGMA user_version").fetchall()
+        other.execute("PRAGMA user_version = 1")
+    again = CheckpointFile.open(path)
+    loaded = again.load()
+    again.close()
+    assert loaded is not None
+    assert (loaded.offset, loaded.workflows) == (7, {"r:1": b"one"})
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA user_version").fetchall() == [(ours,)]
+    assert ours > 1
+
+
 def test_a_save_that_fails_changes_nothing(file: CheckpointFile) -> None:
     _save(file, 1, {"r:1": b"one"})
     with pytest.raises(TypeError):
