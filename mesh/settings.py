@@ -279,6 +279,11 @@ class Settings(BaseModel):
 
     console_url: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
     """Where people answer in a browser: the notifier's messages have a link besides the command."""
+    console_address: str = Field("127.0.0.1:8300", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}$")
+    """Host and port at which `mesh console` listens. Port 0 takes a free one, which it prints.
+
+    The host must be one of this machine alone: people of other machines can't sign in yet.
+    """
     notifier_include_payload: bool = False
     """Whether the notifier's messages hold what is to be approved."""
     webhook_secrets: SecretStr | None = None

@@ -7,6 +7,7 @@ workflows. The command line calls it, and so does `mesh.connect`.
 import asyncio
 import gc
 import re
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -392,11 +393,11 @@ async def run_notifier(settings: Settings) -> None:
     from mesh.notifier.metrics import counted_by  # noqa: PLC0415 - as above
     from mesh.notifier.notifier import Notifier  # noqa: PLC0415 - as above
 
-    secrets = re.split(r"[\s,]+", read_secret(settings, "webhook_secrets") or "")
+    keys = re.split(r"[\s,]+", read_secret(settings, "webhook_secrets") or "")
     clock, topics = SystemClock(), Topics(settings.topic_prefix)
     couriers = Couriers(
         clock,
-        keys=[secret_key(secret) for secret in secrets if secret],
+        keys=[secret_key(secret) for secret in keys if secret],
         mail=MailServer(
             host=settings.smtp_host,
             port=settings.smtp_port,
@@ -475,6 +476,61 @@ async def run_gateway(settings: Settings) -> None:
         beating.cancel()
         await broker.close()
         await observed.close()
+
+
+async def run_console(
+    settings: Settings, name: str, tell: Callable[[str, str, Path], None], *, own_roles: bool = False
+) -> None:
+    """Run a console until SIGTERM or SIGINT, on which `name` can sign in.
+
+    `tell` gets its URL, the code for signing in, and the file of its key, once it listens.
+    `own_roles`: `name` has no roles but those that the mesh gives. Raises `OperatorError` if the
+    address is not one of this machine, or is taken.
+    """
+    from mesh.console.config import ConsoleConfig, DevLogin  # noqa: PLC0415 - no other command loads a web server
+    from mesh.console.listening import LOOPBACK, listen_on, url_of  # noqa: PLC0415 - as above
+    from mesh.console.serving import Console  # noqa: PLC0415 - as above
+    from mesh.console.staff import OPERATOR, VIEWER  # noqa: PLC0415 - as above
+    from mesh.inspection.inbox import inbox_path  # noqa: PLC0415 - as above
+    from mesh.inspection.read_model import model_path  # noqa: PLC0415 - as above
+
+    roles = frozenset[str]() if own_roles else frozenset({VIEWER, OPERATOR})
+    login = DevLogin(name=name, code=secrets.token_urlsafe(16), roles=roles)
+    listening = listen_on(settings.console_address, is_chosen="console_address" in settings.model_fields_set)
+    folder = claim_slot(settings, "console")
+    broker = await open_broker(settings.broker, client_id=f"console-{settings.instance}", settings=settings)
+    ready = asyncio.Event()
+    beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
+    clock, topics = SystemClock(), Topics(settings.topic_prefix)
+    try:
+        is_file = isinstance(parse_broker_url(settings.broker), SqliteAddress)
+        if is_file and topics.log not in await broker.topics():
+            await make_topics(broker, settings, [])
+        config = ConsoleConfig(
+            broker_url=settings.broker,
+            instance=settings.instance,
+            model=model_path(settings.data_dir, settings.broker, settings.topic_prefix),
+            inbox=inbox_path(settings.data_dir, settings.broker, settings.topic_prefix),
+            folder=folder,
+            approvers=settings.approvers.absolute(),
+            hosts=LOOPBACK,
+            login=login,
+        )
+        client = Client(broker, topics, clock=clock, entropy=SystemEntropy(), max_event_bytes=settings.max_event_bytes)
+        console = Console(broker, topics, config, clock=clock, client=client)
+        _stop_on_signals(console.stop)
+
+        def on_ready() -> None:
+            ready.set()
+            tell(url_of(listening), login.code, folder / "console.pem")
+
+        await console.serve(listening, on_ready)
+    except BaseExceptionGroup as group:
+        raise _one_error(group) from group
+    finally:
+        listening.close()
+        beating.cancel()
+        await broker.close()
 
 
 def own_routes(settings: Settings) -> Sequence[Path]:

@@ -75,6 +75,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "agent": Entry("mesh.cli.processes.services:agent", "Run agents."),
         "notifier": Entry("mesh.cli.processes.services:notifier", "Tell people what waits for their approval."),
         "gateway": Entry("mesh.cli.processes.services:gateway", "Take events and webhooks over HTTP."),
+        "console": Entry("mesh.cli.processes.console:console", "Run the pages in which people answer and look."),
         "health": Entry("mesh.cli.processes.services:health", "Tell whether the service of this folder is alive."),
     },
 }

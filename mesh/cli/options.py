@@ -58,12 +58,13 @@ def by_option(does: str, note: str = "") -> Callable[[Decorated], Decorated]:
         metavar="WHO",
         envvar="MESH_BY",
         show_envvar=True,
-        callback=lambda _context, _option, given: given or _login(),
+        callback=lambda _context, _option, given: given or login_name(),
         help=f"Who {does}; the login name without it.{note}",
     )
 
 
-def _login() -> str:
+def login_name() -> str:
+    """The name of who is signed in to this machine."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # no such user in a container

@@ -36,8 +36,8 @@ from mesh.core.state import FINISHED, Fan, StepState, Workflow
 
 _HOLE: Final = re.compile(r"\$\{\{\s*((?:(?!\}\}).)*?)\s*\}\}", re.DOTALL)
 _LABEL: Final = 60  # characters of a condition in a box
-_START: Final = "start_"
-_END: Final = "end_"
+START: Final = "start_"
+END: Final = "end_"
 _BUDGET: Final = "budget_"
 _GONE: Final = frozenset(
     {
@@ -135,24 +135,25 @@ def step_times(decisions: Iterable[ev.Decision]) -> dict[str, StepTime]:
 
 def of_route(route: Route) -> str:
     """The flowchart of a route as it is written."""
-    return "\n".join(_lines(route, {name: _about(step) for name, step in route.steps.items()})) + "\n"
+    return "\n".join(_lines(route, {name: about_step(step) for name, step in route.steps.items()})) + "\n"
 
 
 def of_workflow(route: Route, workflow: Workflow, times: dict[str, StepTime], *, now_ms: int) -> str:
     """The flowchart of a workflow: its statuses as colours, its durations, and its way."""
     steps = workflow.steps
     labels = {
-        name: [*_about(step), *_state(name, workflow, times.get(name), now_ms)] for name, step in route.steps.items()
+        name: [*about_step(step), *said_of_state(name, workflow, times.get(name), now_ms)]
+        for name, step in route.steps.items()
     }
     lines = list(_lines(route, labels, workflow))
-    statuses = {_node(name): _status(name, workflow) for name in route.steps}
-    statuses |= {_undo(place): steps[place].status for place in map(ids.undo_place, route.steps) if place in steps}
+    statuses = {node_of(name): status_of(name, workflow) for name in route.steps}
+    statuses |= {undo_of(place): steps[place].status for place in map(ids.undo_place, route.steps) if place in steps}
     if (asked := _asked(workflow)) is not None and _asks(route):
         statuses[_BUDGET] = asked.status
     for status in sorted(set(statuses.values())):
         names = ",".join(node for node, found in statuses.items() if found == status)
         lines += [f"    classDef {status} {_COLOURS[status]}", f"    class {names} {status}"]
-    gone = [str(number) for number, edge in enumerate(_edges(route)) if _is_gone(edge, workflow)]
+    gone = [str(number) for number, edge in enumerate(edges_of(route)) if is_gone(edge, workflow)]
     if gone:
         lines.append(f"    linkStyle {','.join(gone)} stroke:#1a7f37,stroke-width:3px")
     return "\n".join(lines) + "\n"
@@ -160,26 +161,26 @@ def of_workflow(route: Route, workflow: Workflow, times: dict[str, StepTime], *,
 
 def _lines(route: Route, labels: dict[str, list[str]], workflow: Workflow | None = None) -> Iterator[str]:
     yield "flowchart TD"
-    yield f"    {_START}([{_quoted(_start(route))}])"
+    yield f"    {START}([{_quoted(_start(route))}])"
     for name, step in route.steps.items():
-        yield f"    {_node(name)}{_box(step, _quoted([name, *labels[name]]))}"
+        yield f"    {node_of(name)}{_box(step, _quoted([name, *labels[name]]))}"
         if step.undo is not None:
             undone = [f"undo {name}", _doer(step.undo), *_undone(name, workflow)]
-            yield f"    {_undo(name)}[{_quoted(undone)}]"
+            yield f"    {undo_of(name)}[{_quoted(undone)}]"
     if (budget := route.budget) is not None and _asks(route):
         until = f", {_seconds(budget.deadline_s)}, then no" if budget.deadline_s is not None else ""
         asked = _asked(workflow) if workflow is not None else None
         yield f"    {_BUDGET}{{{{{_quoted(['more budget?', f'asks {budget.role}{until}', *([asked.status] if asked else [])])}}}}}"
-    yield f"    {_END}([{_quoted([workflow.status if workflow else 'end'])}])"
-    for edge in _edges(route):
+    yield f"    {END}([{_quoted([workflow.status if workflow else 'end'])}])"
+    for edge in edges_of(route):
         label = f"|{_quoted([edge.label])}|" if edge.label else ""
         yield f"    {edge.before} {edge.line}{label} {edge.after}"
     for name, step in route.steps.items():
         if step.undo is not None:
-            yield f"    style {_undo(name)} stroke-dasharray:4 3"
+            yield f"    style {undo_of(name)} stroke-dasharray:4 3"
 
 
-def _node(name: str) -> str:
+def node_of(name: str) -> str:
     """A node's id.
 
     The prefix is needed because a step may be called `end`, which is a word of Mermaid's own.
@@ -187,7 +188,7 @@ def _node(name: str) -> str:
     return f"s_{name}"
 
 
-def _undo(place: str) -> str:
+def undo_of(place: str) -> str:
     return f"u_{ids.step_of(place)}"
 
 
@@ -228,7 +229,7 @@ def _budget(route: Route) -> list[str]:
     return [f"budget {', '.join(amounts)}, then {route.budget.on_exhausted}"]
 
 
-def _about(step: Step) -> list[str]:
+def about_step(step: Step) -> list[str]:
     lines = [_what(step)]
     if step.for_each is not None:
         lines.append(f"for each of {_clipped(_expression(step.for_each.items.source))}")
@@ -310,7 +311,7 @@ def _expression(source: Any) -> str:
     return found[1] if found else _HOLE.sub(r"{\1}", text)
 
 
-class _Edge(NamedTuple):
+class Edge(NamedTuple):
     before: str
     after: str
     label: str = ""
@@ -318,34 +319,34 @@ class _Edge(NamedTuple):
     steps: tuple[str, str] = ("", "")  # the names of the steps at its ends; empty: the start or the end
 
 
-def _edges(route: Route) -> list[_Edge]:
+def edges_of(route: Route) -> list[Edge]:
     """All edges of the picture.
 
     Their order matters, because `linkStyle` refers to an edge by its number.
     """
     steps = route.steps
-    edges = [_Edge(_START, _node(name), steps=("", name)) for name, step in steps.items() if not step.needs]
+    edges = [Edge(START, node_of(name), steps=("", name)) for name, step in steps.items() if not step.needs]
     edges += [_needed(need, step) for step in steps.values() for need in step.needs]
-    edges += [_Edge(_node(name), _END, steps=(name, "")) for name in steps if not route.dependents[name]]
+    edges += [Edge(node_of(name), END, steps=(name, "")) for name in steps if not route.dependents[name]]
     for name, step in steps.items():
         if step.repeat is not None:
             label = f"{step.repeat.limit} rounds, until {_clipped(step.repeat.until.source)}"
-            edges.append(_Edge(_node(name), _node(step.repeat.start), label, "-.->", (name, step.repeat.start)))
+            edges.append(Edge(node_of(name), node_of(step.repeat.start), label, "-.->", (name, step.repeat.start)))
         if isinstance(step.work, EndWork) and route.dependents[name]:
-            edges.append(_Edge(_node(name), _END, "ends it", steps=(name, "")))
+            edges.append(Edge(node_of(name), END, "ends it", steps=(name, "")))
         if step.undo is not None:
-            edges.append(_Edge(_node(name), _undo(name), line="-.-"))
+            edges.append(Edge(node_of(name), undo_of(name), line="-.-"))
     if _asks(route):
-        edges.append(_Edge(_START, _BUDGET, "exhausted", "-.->"))
+        edges.append(Edge(START, _BUDGET, "exhausted", "-.->"))
     return edges
 
 
-def _needed(need: str, step: Step) -> _Edge:
+def _needed(need: str, step: Step) -> Edge:
     label = ""
     if step.enough is not None:
         total = len(step.needs)
         label = "first of" if step.first_of else "any" if step.enough == 1 else f"{step.enough} of {total}"
-    return _Edge(_node(need), _node(step.name), label, steps=(need, step.name))
+    return Edge(node_of(need), node_of(step.name), label, steps=(need, step.name))
 
 
 def _asks(route: Route) -> bool:
@@ -363,7 +364,7 @@ def _undone(name: str, workflow: Workflow | None) -> list[str]:
     return [] if state is None else [state.status]
 
 
-def _status(name: str, workflow: Workflow) -> str:
+def status_of(name: str, workflow: Workflow) -> str:
     """The status whose colour the step gets.
 
     A step that is not reached has a colour of its own. A for-each has the colour of an incident if
@@ -382,7 +383,7 @@ def _items(name: str, workflow: Workflow) -> Counter[str]:
     )
 
 
-def _is_gone(edge: _Edge, workflow: Workflow) -> bool:
+def is_gone(edge: Edge, workflow: Workflow) -> bool:
     """Whether the workflow went along this edge: both of its ends were reached."""
     before, after = edge.steps
     if not before and not after:
@@ -397,7 +398,7 @@ def _is_gone(edge: _Edge, workflow: Workflow) -> bool:
     return began and after in states and states[after].status in _GONE
 
 
-def _state(name: str, workflow: Workflow, time: StepTime | None, now_ms: int) -> list[str]:
+def said_of_state(name: str, workflow: Workflow, time: StepTime | None, now_ms: int) -> list[str]:
     step = workflow.steps.get(name)
     if step is None:
         return ["not yet"]

@@ -46,7 +46,7 @@ def test_choices_and_a_console_change_how_to_answer() -> None:
     assert message.body["data"]["command"].startswith("mesh choose ")
     linked = of_notices([NOTICE], shown, "https://mesh.example.org")
     lines = linked.text.splitlines()
-    assert lines[-2] == "To answer: https://mesh.example.org/approvals/pay%3Ait%27s%204711%2F4f2a%2Freview"
+    assert lines[-2] == "To answer: https://mesh.example.org/approval?id=pay%3Ait%27s%204711%2F4f2a%2Freview"
     # the link is beside the command, not in its place
     assert lines[-1].strip().startswith("mesh choose ")
     assert linked.body["data"]["url"].endswith("pay%3Ait%27s%204711%2F4f2a%2Freview")
@@ -118,7 +118,7 @@ def test_a_digest_lists_what_is_due_first_and_says_how_much_there_is() -> None:
     digest = replace(NOTICE, id="digest/20260101/ana", what="digest", approval_id="", question="")
     message = of_digest(digest, Waits([row, replace(row, deadline_at_ms=None)], 30), "https://c")
     assert message.title == "30 approvals wait for you"
-    assert "Pay 5? (until 2026-01-02T00:00:00.000Z)\n    https://c/approvals/" in message.text
+    assert "Pay 5? (until 2026-01-02T00:00:00.000Z)\n    https://c/approval?id=" in message.text
     assert message.text.endswith("... and 28 more: mesh approvals --mine")
     assert [one["deadline_at"] for one in message.body["data"]["approvals"]] == ["2026-01-02T00:00:00.000Z", None]
     assert of_digest(digest, Waits([row], 1), "").title == "1 approval waits for you"

@@ -366,4 +366,4 @@ def test_payloads_are_left_out_unless_a_setting_wants_them(tmp_path: Path) -> No
     assert "77" not in texts["pay:k"]
     assert '"amount": 88' in texts["pay:other"]
     assert "mesh approve pay:k/" in texts["pay:k"]
-    assert "To answer: https://mesh.example.org/approvals/pay%3Aother%2F" in texts["pay:other"]
+    assert "To answer: https://mesh.example.org/approval?id=pay%3Aother%2F" in texts["pay:other"]

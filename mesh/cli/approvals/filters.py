@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
-from mesh.cli.approvals.mine import own_of
+from mesh.cli.approvals.mine import only_for, own_of
 from mesh.cli.moments import moment
 from mesh.cli.session import Session
 from mesh.core.route import ExpressionError
@@ -99,7 +99,7 @@ async def filters_of(
     """
     now_ms = session.now_ms()
     own, people = await own_of(session, broker, by) if wanted.mine else (None, None)
-    mine = None if own is None else own.only_for(on_behalf, people) if on_behalf else own.mine
+    mine = None if own is None else only_for(own, on_behalf, people) if on_behalf else own.mine
     return Filters(
         role=wanted.role,
         mine=None if mine is None else msgspec.structs.replace(mine, is_asked=is_listed),

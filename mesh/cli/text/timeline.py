@@ -14,9 +14,9 @@ from rich.text import Text
 
 from mesh.cli.text.events import Line, describe
 from mesh.cli.text.format import clock_time, printable, readable
-from mesh.cli.text.items import Shown, folded
 from mesh.core import ids
 from mesh.core.events import Event
+from mesh.inspection.for_each_items import Shown, folded
 from mesh.inspection.read_model.queries import TimelineEntry
 
 SHOWN_LINES: Final = 40  # lines of one payload, unless --full asks for all

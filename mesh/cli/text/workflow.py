@@ -13,11 +13,11 @@ from rich.text import Text
 from mesh.cli.text import limits
 from mesh.cli.text.events import BAD, END_STYLES, PEOPLE, STEP_STYLES
 from mesh.cli.text.format import ago, clock_time, duration, one_line, printable, until
-from mesh.cli.text.items import NAMED
 from mesh.core import ids, voting
 from mesh.core.evolve.budget import unended
 from mesh.core.json_values import text_of
 from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
+from mesh.inspection.for_each_items import NAMED
 from mesh.inspection.wording.phrases import blamed, event_name
 
 # statuses of steps that wait for nothing: settled, or still without their needs

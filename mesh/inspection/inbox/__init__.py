@@ -14,6 +14,7 @@ from mesh.inspection.inbox.entries import (
     page_of,
 )
 from mesh.inspection.inbox.inbox import Inbox
+from mesh.inspection.inbox.own import Own, own_among
 from mesh.inspection.inbox.schema import inbox_path
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Inbox",
     "Mine",
     "OpenRow",
+    "Own",
     "Waiting",
     "asked_of",
     "find",
@@ -29,5 +31,6 @@ __all__ = [
     "ids_containing",
     "inbox_path",
     "of_workflow",
+    "own_among",
     "page_of",
 ]

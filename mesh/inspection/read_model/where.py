@@ -62,7 +62,7 @@ class Where:
                     f"--where {text!r}, column {column}: unknown name {root}; there are {', '.join(NAMES)}, "
                     "and an attribute is search.NAME"
                 )
-        self._text = text
+        self.text = text
         self._now_ms = now_ms
         self._reads_steps = not _OF_STEPS.isdisjoint(roots)
         self._known: dict[str, bool] = {}
@@ -74,7 +74,7 @@ class Where:
         db.create_scalar_function("mesh_fits", self._fits, 6)
         steps = _STEPS if self._reads_steps else "NULL"
         # first what an index can tell, so that few workflows are looked at
-        told = [*_required(parse(self._text)), Condition(f"mesh_fits({_COLUMNS}, {_SEARCH}, {steps})", ())]
+        told = [*_required(parse(self.text)), Condition(f"mesh_fits({_COLUMNS}, {_SEARCH}, {steps})", ())]
         return Condition(" AND ".join(one.sql for one in told), tuple(value for one in told for value in one.values))
 
     def _fits(self, *row: Any) -> bool:

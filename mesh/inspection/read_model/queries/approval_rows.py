@@ -8,7 +8,7 @@ import msgspec
 from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.queries.rows import Row, columns_of
-from mesh.inspection.read_model.schema import select_one
+from mesh.inspection.read_model.schema import select, select_one
 
 
 class ApprovalRow(Row, frozen=True, array_like=True):
@@ -111,6 +111,12 @@ def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:
     sql = f"SELECT {columns_of(AnswerRow)} FROM answers WHERE answer_id = ?"  # noqa: S608 - constants only
     row = select_one(db, sql, answer_id)
     return AnswerRow(*row) if row else None
+
+
+def answers_of(db: apsw.Connection, approval_id: str, *, limit: int) -> list[AnswerRow]:
+    """What became of the answers to an approval, the last first."""
+    sql = f"SELECT {columns_of(AnswerRow)} FROM answers WHERE approval_id = ? ORDER BY at_ms DESC, answer_id LIMIT ?"  # noqa: S608 - constants only
+    return [AnswerRow(*row) for row in select(db, sql, approval_id, limit)]
 
 
 def open_requests(db: apsw.Connection, *, limit: int) -> list[tuple[ApprovalRequested, str]]:

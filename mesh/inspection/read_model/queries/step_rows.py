@@ -36,6 +36,15 @@ def open_steps(
     return listing.page(db, OpenStep, limit=limit, after=after)
 
 
+def open_steps_of(db: apsw.Connection, workflow_id: str, *, limit: int) -> list[OpenStep]:
+    """The steps of one workflow that are under way: incidents first, then what people are asked."""
+    sql = (
+        f"SELECT {_STEP} FROM open_steps WHERE workflow_id = ?"  # noqa: S608 - constants only
+        " ORDER BY status = 'incident' DESC, status = 'asking' DESC, since_ms, step LIMIT ?"
+    )
+    return [OpenStep(*row) for row in select(db, sql, workflow_id, limit)]
+
+
 def count_open_steps(db: apsw.Connection) -> dict[str, int]:
     """How many steps of live workflows have each status."""
     return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))

@@ -18,6 +18,11 @@ _THERE: Final = "NOT (forgotten AND status = 'expected')"
 """What never had a run is gone with its last event."""
 # of a for-each also where an item of it is under way
 _AT_STEP: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE instr(step || '[', ? || '[') = 1)"
+_UNDER_WAY: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE status = ?)"
+_OF_STATUS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "incident": {"incidents > 0": ()},
+    "ended": {"status IN ('completed', 'failed', 'rejected', 'cancelled')": ()},
+}
 
 
 class WorkflowRow(Row, frozen=True, array_like=True):
@@ -54,17 +59,19 @@ def workflows(
     step: str | None = None,
     agent: str | None = None,
     unchanged_since_ms: int | None = None,
+    under_way: str | None = None,
+    part: str | None = None,
     built_in: bool = False,
     limit: int | None = None,
     after: str | None = None,
 ) -> Page[WorkflowRow]:
     """Workflows, the last changed first.
 
-    `status` may also be `incident`: live ones that wait for an operator. `cause`: those with an
-    incident of this cause. `where`: those that it fits. `step`, `agent`: of a
-    step that is under way, or has an incident. `unchanged_since_ms`: those that have not changed
-    since then. `built_in`: with the mesh's own workflows,
-    unless they are forgotten.
+    `status` may also be `incident`: live ones that wait for an operator; or `ended`, in any way.
+    `cause`: those with an incident of this cause. `where`: those that it fits. `step`, `agent`: of
+    a step that is under way, or has an incident. `unchanged_since_ms`: those that have not changed
+    since then. `under_way`: those with a step of this status that has not ended. `part`: of their
+    ids. `built_in`: with the mesh's own workflows, unless they are forgotten.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
     filters: dict[str, tuple[str, ...]] = {_THERE: (), own: ()}
@@ -76,11 +83,13 @@ def workflows(
     )
     if unchanged_since_ms is not None:
         filters["updated_at_ms <= CAST(? AS INTEGER)"] = (str(unchanged_since_ms),)
+    filters |= {} if part is None else {"instr(workflow_id, ?)": (part,)}
+    filters |= {} if under_way is None else {_UNDER_WAY: (under_way,)}
     if where is not None:
         sql, values = where.condition(db)
         filters |= {sql: values}
     if status is not None:
-        filters |= {"incidents > 0": ()} if status == "incident" else {"status = ?": (status,)}
+        filters |= _OF_STATUS.get(status, {"status = ?": (status,)})
     listing = Listing(
         table="workflows",
         columns=_WORKFLOW,
@@ -90,6 +99,12 @@ def workflows(
         last_first=True,
     )
     return listing.page(db, WorkflowRow, limit=limit, after=after)
+
+
+def workflow_row(db: apsw.Connection, workflow_id: str) -> WorkflowRow | None:
+    """One workflow by its whole id."""
+    row = select_one(db, f"SELECT {_WORKFLOW} FROM workflows WHERE workflow_id = ?", workflow_id)  # noqa: S608 - constants only
+    return WorkflowRow(*row) if row else None
 
 
 def has_workflow(db: apsw.Connection, workflow_id: str) -> bool:

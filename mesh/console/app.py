@@ -1,0 +1,130 @@
+"""Which URL is which page, and who may ask for it.
+
+Owns the way of a request: signed in or not, and what becomes of an error. Pages themselves are in
+`mesh.console.pages`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from mesh.console.config import STREAMS
+from mesh.console.desk import Desk, link
+from mesh.console.guard import Guard
+from mesh.console.hub import TOPICS
+from mesh.console.pages import agents, approvals, incidents, letters, overview, sign_in, workflow, workflows
+from mesh.console.parameters import Parameters
+from mesh.console.sessions import COOKIE
+from mesh.console.staff import Reader
+
+Page = Callable[[Desk, Request, Reader], Awaitable[Response]]
+Open = Callable[[Desk, Request], Awaitable[Response]]
+
+PAGES: Final[dict[str, Page]] = {
+    "/": overview.overview,
+    "/approvals": approvals.approvals,
+    "/approval": approvals.approval,
+    "/a/{ref}": approvals.short_link,
+    "/workflows": workflows.workflows,
+    "/workflow": workflow.workflow,
+    "/payload": workflow.payload,
+    "/incidents": incidents.incidents,
+    "/dead-letters": letters.dead_letters,
+    "/agents": agents.agents,
+    "/more": overview.more,
+    "/search": workflows.search,
+}
+ACTIONS: Final[dict[str, Page]] = {
+    "/approval": approvals.answer,
+    "/theme": sign_in.choose_theme,
+    "/logout": sign_in.sign_out,
+}
+
+
+def make_app(desk: Desk) -> ASGIApp:
+    """The application, with its guard around it."""
+    routes = [
+        Route("/login", _open(desk, sign_in.show), methods=["GET"]),
+        Route("/login", _open(desk, sign_in.sign_in), methods=["POST"]),
+        Route("/live", _signed_in(desk, _live), methods=["GET"]),
+        Route("/static/{name}", _open(desk, _asset), methods=["GET"]),
+        Route("/health/live", _open(desk, _alive), methods=["GET"]),
+        Route("/health/ready", _open(desk, _ready), methods=["GET"]),
+        *(Route(path, _signed_in(desk, page), methods=["GET"]) for path, page in PAGES.items()),
+        *(Route(path, _signed_in(desk, page), methods=["POST"]) for path, page in ACTIONS.items()),
+        Route("/{path:path}", _signed_in(desk, _nothing), methods=["GET"]),
+    ]
+    return Guard(Starlette(routes=routes), desk.config.hosts)
+
+
+def _open(desk: Desk, page: Open) -> Callable[[Request], Awaitable[Response]]:
+    """For everybody."""
+
+    async def serve(request: Request) -> Response:
+        try:
+            return await page(desk, request)
+        except Exception as error:  # noqa: BLE001 - the outermost loop of a request
+            return await desk.failed(request, None, error)
+
+    return serve
+
+
+def _signed_in(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]:
+    """For those with a session; others are asked to sign in, and come back."""
+
+    async def serve(request: Request) -> Response:
+        person = desk.sessions.person(request.cookies.get(COOKIE, ""))
+        if person is None:
+            if request.url.path == "/live":
+                return PlainTextResponse("sign in first\n", 401)
+            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            after = target if request.method == "GET" else _page_of_form(request)
+            return RedirectResponse(link("/login", next="" if after == "/" else after), 303)
+        reader = desk.staff.reader(person)
+        try:
+            return await page(desk, request, reader)
+        except Exception as error:  # noqa: BLE001 - as above
+            return await desk.failed(request, reader, error)
+
+    return serve
+
+
+def _page_of_form(request: Request) -> str:
+    """Where the form was that somebody has sent without a session any more."""
+    parts = urlsplit(request.headers.get("referer", ""))
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+async def _live(desk: Desk, request: Request, reader: Reader) -> Response:
+    wanted = Parameters(request.scope["query_string"], ["topics"])["topics"].split(",")
+    topics = [one for one in wanted if one in TOPICS or one.startswith("workflow:")]
+    if not reader.sees_all:
+        # which workflows there are is not theirs to know
+        topics = [one for one in topics if one in {"approvals", "status"}]
+    if desk.hub.streams_of(reader.name) >= STREAMS:
+        return PlainTextResponse("too many open tabs: this one is not live\n", 429, headers={"retry-after": "30"})
+    stream = desk.hub.stream(reader.name, topics, request.headers.get("last-event-id", ""))
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+
+async def _asset(desk: Desk, request: Request) -> Response:
+    return desk.assets.answer(request.path_params["name"]) or PlainTextResponse("no such file\n", 404)
+
+
+async def _alive(desk: Desk, request: Request) -> Response:  # noqa: ARG001 - an endpoint's signature
+    return PlainTextResponse("alive\n")
+
+
+async def _ready(desk: Desk, request: Request) -> Response:  # noqa: ARG001 - as above
+    late = desk.projector.is_late
+    return PlainTextResponse("not ready: the caches are behind\n" if late else "ready\n", 503 if late else 200)
+
+
+async def _nothing(desk: Desk, request: Request, reader: Reader) -> Response:
+    return await desk.problem(request, reader, 404, "Not found", f"The console has no page {request.url.path}.")

@@ -1,0 +1,37 @@
+"""What a console is told: addresses, folders and limits. `mesh.wiring` makes it from settings."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+ANSWERS_A_MINUTE: Final = 20  # of one person
+STREAMS: Final = 5  # of live updates, of one person
+FORM_BYTES: Final = 1_048_576
+SESSION_S: Final = 12 * 3_600
+PAGE_ROWS: Final = 50
+
+
+class DevLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """Sign-in on this machine alone: whoever has `code` is `name`.
+
+    `roles`: roles of the console that the person has besides their own.
+    """
+
+    name: str
+    code: str
+    roles: frozenset[str] = frozenset()
+
+
+class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`hosts`: what a browser may call this console, in the header `Host`."""
+
+    broker_url: str
+    instance: str
+    model: Path
+    inbox: Path
+    folder: Path
+    approvers: Path
+    hosts: frozenset[str]
+    login: DevLogin
+    receipt_s: float = 10.0

@@ -1,0 +1,227 @@
+"""What every page needs: the caches, who reads, and how a template becomes an answer.
+
+Owns how pages are put together. A page's own module says what is on it.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
+
+import apsw
+import structlog
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from mesh.codec.times import rfc3339
+from mesh.console import words
+from mesh.console.assets import Assets
+from mesh.console.config import ANSWERS_A_MINUTE, ConsoleConfig
+from mesh.console.hub import Hub
+from mesh.console.parameters import query_of
+from mesh.console.projector import Projector
+from mesh.console.sessions import Sessions
+from mesh.console.staff import Reader, Staff
+from mesh.core.route import Route
+from mesh.core.topics import Topics
+from mesh.errors import MeshError, NotFound
+from mesh.inspection.inbox import page_of
+from mesh.inspection.read_model import queries
+from mesh.inspection.route_versions import read_stored
+from mesh.inspection.wording.plain import ago, clock_time, counted, duration, printable
+from mesh.ports import Broker, Clock
+from mesh.services.client import Client
+
+_log = structlog.get_logger()
+
+T = TypeVar("T")
+THEMES: Final = ("system", "light", "dark")
+SHOWN_S: Final = 2.0  # how long an answer is waited for in the caches
+_MINUTE_MS: Final = 60_000
+
+
+class Forbidden(Exception):
+    """The person may not see or do this. The message says who may."""
+
+
+class Counts(NamedTuple):
+    """What the navigation counts."""
+
+    approvals: int = 0
+    incidents: int = 0
+    letters: int = 0
+
+
+class Desk:
+    """The console's parts, for its pages."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        config: ConsoleConfig,
+        *,
+        clock: Clock,
+        client: Client,
+        hub: Hub,
+        staff: Staff,
+        projector: Projector,
+        sessions: Sessions,
+    ) -> None:
+        self.config, self.clock, self.client = config, clock, client
+        self.hub, self.staff, self.projector, self.sessions = hub, staff, projector, sessions
+        self.assets = Assets()
+        self._broker, self._topics = broker, topics
+        self._routes: dict[str, Route] = {}
+        self._answered: dict[str, deque[int]] = {}
+        self._environment = _environment(self.assets)
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    # The caches -----------------------------------------------------------------------------------
+
+    async def log(self, question: Callable[[apsw.Connection], T]) -> T:
+        """Ask the read model."""
+        return await self.projector.model.ask(question)
+
+    async def open(self, question: Callable[[apsw.Connection], T]) -> T:
+        """Ask the inbox."""
+        return await self.projector.inbox.ask(question)
+
+    async def wait_shown(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+        """Wait until the read model shows it. None: it takes longer than a page may."""
+        try:
+            async with asyncio.timeout(SHOWN_S):
+                while True:
+                    # before the question, or what comes meanwhile would be missed
+                    news = self.projector.news
+                    if (found := await self.log(question)) is not None:
+                        return found
+                    await news.wait()
+        except TimeoutError:
+            return None
+
+    async def route(self, digest: str) -> Route | None:
+        """The rules of this version; None: they are not stored, or can't be read here."""
+        if digest not in self._routes:
+            try:
+                stored = await read_stored(self._broker, self._topics)
+            except MeshError:
+                return None
+            self._routes |= {one.digest: one.route for one in stored.versions if one.route is not None}
+        return self._routes.get(digest)
+
+    def may_answer_now(self, person: str) -> bool:
+        """Count an answer of this person. False: they have sent too many in the last minute."""
+        times, now_ms = self._answered.setdefault(person, deque()), self.now_ms()
+        while times and times[0] <= now_ms - _MINUTE_MS:
+            times.popleft()
+        if len(times) >= ANSWERS_A_MINUTE:
+            return False
+        times.append(now_ms)
+        return True
+
+    # Pages ----------------------------------------------------------------------------------------
+
+    async def page(
+        self,
+        request: Request,
+        reader: Reader | None,
+        template: str,
+        /,
+        *,
+        status: int = 200,
+        live: str = "",
+        **values: Any,
+    ) -> Response:
+        """A page. `live`: the topics of updates at which the browser fetches it again."""
+        counts = Counts() if reader is None else await self._counts(reader)
+        theme = request.cookies.get("theme", "")
+        text = self._environment.get_template(template).render(
+            reader=reader,
+            counts=counts,
+            live=live,
+            now_ms=self.now_ms(),
+            projector=self.projector,
+            theme=theme if theme in THEMES else "system",
+            themes=THEMES,
+            here=request.url.path,
+            target=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+    async def _counts(self, reader: Reader) -> Counts:
+        approvals = await self.open(lambda db: page_of(db, reader.filters, limit=1).total)
+        if not reader.sees_all:
+            return Counts(approvals)
+        incidents, letters = await self.log(
+            lambda db: (queries.workflows(db, status="incident", limit=1).total, queries.count_dead_letters(db))
+        )
+        return Counts(approvals, incidents, letters)
+
+    async def problem(
+        self,
+        request: Request,
+        reader: Reader | None,
+        status: int,
+        title: str,
+        text: str,
+        *,
+        near: list[str] | None = None,
+    ) -> Response:
+        """A page that says what is wrong. The navigation stays."""
+        return await self.page(request, reader, "problem.html", status=status, title=title, text=text, near=near or [])
+
+    async def failed(self, request: Request, reader: Reader | None, error: Exception) -> Response:
+        """The page for an error that a page has raised."""
+        match error:
+            case Forbidden():
+                return await self.problem(request, reader, 403, "You may not see this", str(error))
+            case NotFound():
+                return await self.problem(request, reader, 404, "Not found", str(error))
+            case MeshError():
+                return await self.problem(request, reader, 400, "This can't be shown", str(error))
+            case _:
+                number = secrets.token_hex(4)
+                _log.error("console_page_failed", id=number, path=request.url.path, exc_info=error)
+                said = f"The console made an error. Its log has the details under the id {number}."
+                return await self.problem(request, reader, 500, "This page failed", said)
+
+
+def _environment(assets: Assets) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mesh.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_plain,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "asset": assets.url,
+        "link": link,
+        "due": words.due,
+        "fields": words.fields,
+        "cut": words.cut,
+        "counted": counted,
+    }
+    environment.filters |= {"iso": rfc3339, "ago": ago, "clock": clock_time, "duration": duration}
+    return environment
+
+
+def _plain(value: Any) -> Any:
+    """What a template shows. Hidden characters become codes, wherever a text comes from."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value)
+    return value
+
+
+def link(path: str, **parameters: str) -> str:
+    """A URL of this console."""
+    values: Mapping[str, list[str]] = {name: [value] for name, value in parameters.items() if value}
+    return path + query_of(values)

@@ -1,0 +1,170 @@
+"""The projector: follows the broker into the local caches, and looks at the mesh as a whole.
+
+Owns when the caches are written, and what is known of how fresh they are. It is their one writer in
+this process; pages read them in threads. What is open for people is read first, so that it can be
+answered while a long log is still being read.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from mesh.console.config import ConsoleConfig
+from mesh.console.files import CacheFile
+from mesh.console.hub import Hub
+from mesh.console.staff import Staff
+from mesh.core.topics import Topics
+from mesh.errors import MeshError
+from mesh.inspection.inbox import Inbox
+from mesh.inspection.mesh_status import MeshStatus, assess_twice
+from mesh.inspection.read_model import ReadModel
+from mesh.inspection.read_model.schema import select, select_one
+from mesh.ports import Broker, Clock
+
+_log = structlog.get_logger()
+
+LATE_MS: Final = 5_000  # a cache that is older than this is called late
+LOOK_S: Final = 2.0
+_GATHER_S: Final = 0.2  # changes that come within this time are taken in together
+_WAIT_S: Final = 1.0
+_INBOX_S: Final = 0.5
+_AGAIN_S: Final = 2.0
+_NAMED: Final = 20  # workflows that one message names
+
+
+class Projector:
+    """The caches and what follows them. `run` does, until it is cancelled."""
+
+    def __init__(
+        self, broker: Broker, topics: Topics, config: ConsoleConfig, *, clock: Clock, hub: Hub, staff: Staff
+    ) -> None:
+        self._broker, self._topics, self._config, self._clock = broker, topics, config, clock
+        self._hub, self._staff = hub, staff
+        self.left = 0
+        """Records of the log that are still to be read, while it is read for the first time."""
+        self.problem = ""
+        """Why the broker can't be followed; empty: it can."""
+        self.fresh_at_ms = 0
+        """When the caches last had all that the broker had."""
+        self.status: MeshStatus | None = None
+        self.news = asyncio.Event()
+        """Set when the caches have changed; then another one takes its place."""
+        self._inbox = Inbox(
+            broker, topics, config.inbox, now_ms=clock.now_ms, on_unkept=self._tell_full, on_taken=self._tell_asked
+        )
+        self._model = ReadModel(broker, topics, config.model, on_progress=self._note_left, on_full=self._tell_full)
+        self.inbox = CacheFile(lambda: self._inbox.db)
+        self.model = CacheFile(lambda: self._model.db)
+        self._seen = (0, "")
+
+    @property
+    def is_late(self) -> bool:
+        return self._clock.now_ms() - self.fresh_at_ms > LATE_MS
+
+    async def run(self) -> None:
+        """Follow the broker. Where it is away, what is known stays readable."""
+        try:
+            # first what people can answer, for which nobody has to read the log
+            await self._kept(self._staff.refresh)
+            await self._kept(self._inbox.catch_up)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forever(self._read_inbox))
+                group.create_task(self._forever(self._read_log))
+                group.create_task(self._forever(self._look))
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        self.inbox.close()
+        self.model.close()
+        await self._model.close()
+        self._inbox.db.close()
+
+    async def _forever(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            if not await self._kept(work):
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _kept(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do it once. False: the mesh could not be asked, and the pages say why."""
+        try:
+            await work()
+        except MeshError as error:
+            if self.problem != str(error):
+                _log.warning("console_cannot_follow", error=str(error))
+            self.problem = str(error)
+            self._hub.tell(["status"])
+            return False
+        return True
+
+    async def _read_inbox(self) -> None:
+        await asyncio.sleep(_INBOX_S)
+        await self._staff.refresh()
+        await self._inbox.catch_up()
+
+    async def _read_log(self) -> None:
+        is_new = await self._model.wait_until(self._news, timeout_s=_WAIT_S)
+        self.left, self.fresh_at_ms, was = 0, self._clock.now_ms(), self.problem
+        self.problem = ""
+        if is_new or was:
+            self._tell_changed()
+            await asyncio.sleep(_GATHER_S)
+
+    def _news(self) -> bool | None:
+        return True if self._mark() != self._seen else None
+
+    def _mark(self) -> tuple[int, str]:
+        """How far the log and the other topics are read."""
+        db = self._model.db
+        row: int = select_one(db, "SELECT ifnull(max(rowid), 0) FROM decisions")[0]
+        # a sum: events alone change nothing that is shown at once
+        others = select(
+            db, "SELECT topic, sum(next_offset) FROM positions WHERE topic <> ? GROUP BY 1", self._topics.log
+        )
+        return row, repr(others)
+
+    def _tell_changed(self) -> None:
+        before, others = self._seen
+        self._seen = self._mark()
+        changed = ["status"]
+        if self._seen[0] != before:
+            sql = "SELECT DISTINCT workflow_id FROM decisions WHERE rowid > ? ORDER BY rowid DESC LIMIT ?"
+            ids = [row[0] for row in select(self._model.db, sql, before, _NAMED)]
+            changed += ["approvals", "workflows", "incidents", *(f"workflow:{one}" for one in ids if " " not in one)]
+        if self._seen[1] != others:
+            changed += ["dead-letters", "agents"]
+        last = select_one(self._model.db, "SELECT partition, log_offset FROM decisions ORDER BY rowid DESC LIMIT 1")
+        self._announce(changed, f"{last[0]}:{last[1]}" if last else "")
+
+    def _tell_asked(self, approval_ids: object) -> None:
+        if approval_ids:
+            self._announce(["approvals", "status"])
+
+    def _announce(self, changed: list[str], position: str = "") -> None:
+        self._hub.tell(changed, position)
+        self.news.set()
+        self.news = asyncio.Event()
+
+    async def _look(self) -> None:
+        """Judge the mesh, with a read model of its own on the same file: a look takes seconds."""
+        if self.fresh_at_ms == 0:
+            await asyncio.sleep(_GATHER_S)
+            return
+        async with ReadModel(self._broker, self._topics, self._config.model) as model:
+            await model.catch_up()
+            found = await assess_twice(
+                self._broker, self._topics, model, clock=self._clock, broker_url=self._config.broker_url
+            )
+        is_other = self.status is None or self.status.stuck != found.stuck
+        self.status = found
+        if is_other:
+            self._announce(["status", "agents"])
+        await asyncio.sleep(LOOK_S)
+
+    def _note_left(self, left: int) -> None:
+        self.left = left if self.fresh_at_ms == 0 else 0
+
+    def _tell_full(self, why: str) -> None:
+        _log.warning("console_keeps_in_memory", folder=str(self._config.model.parent), error=why)
