@@ -14,7 +14,7 @@ import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from mesh.codec.times import rfc3339
 from mesh.console import words
@@ -190,7 +190,10 @@ class Desk:
                 number = secrets.token_hex(4)
                 _log.error("console_page_failed", id=number, path=request.url.path, exc_info=error)
                 said = f"The console made an error. Its log has the details under the id {number}."
-                return await self.problem(request, reader, 500, "This page failed", said)
+                try:
+                    return await self.problem(request, reader, 500, "This page failed", said)
+                except Exception:  # noqa: BLE001 - not even the navigation can be counted
+                    return PlainTextResponse(f"{said}\n", 500)
 
 
 def _environment(assets: Assets) -> Environment:

@@ -39,7 +39,8 @@ GAP_X: Final = 18
 GAP_Y: Final = 34
 PAD: Final = 8
 SIDE: Final = 76  # room for loops
-TEXT: Final = 25  # characters of a box's line
+TEXT: Final = 24  # characters of a box's line
+NAME: Final = 21  # the same, in larger type
 MOST_BOXES: Final = 60
 
 
@@ -239,7 +240,10 @@ def _box(box: Box, at: _At, link: str) -> Markup:
     lines = [("name", box.name), *([("sub", box.said)] if box.said and box.kind != "end" else [])]
     texts = Markup("").join(
         Markup('<text class="{}" x="{:g}" y="{:g}">{}</text>').format(
-            kind, at.x, at.y + at.height / 2 + (4 if len(lines) == 1 else -4 + 16 * number), one_line(text, TEXT)
+            kind,
+            at.x,
+            at.y + at.height / 2 + (4 if len(lines) == 1 else -4 + 16 * number),
+            one_line(text, TEXT if kind == "sub" else NAME),
         )
         for number, (kind, text) in enumerate(lines)
     )

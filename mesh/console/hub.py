@@ -5,7 +5,7 @@ its own rights. So rights are checked in one place. With many changes a message 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from typing import Final
 
 TOPICS: Final = ("status", "approvals", "workflows", "incidents", "dead-letters", "agents")
@@ -46,7 +46,7 @@ class Hub:
     def streams_of(self, person: str) -> int:
         return sum(one == person for one in self._tabs.values())
 
-    async def stream(self, person: str, topics: Collection[str], last_id: str = "") -> AsyncIterator[bytes]:
+    async def stream(self, person: str, topics: Collection[str], last_id: str = "") -> AsyncGenerator[bytes, None]:
         """The stream of one tab. `last_id`: the last position that it has heard of."""
         tab = _Tab(topics)
         self._tabs[tab] = person

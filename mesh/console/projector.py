@@ -6,8 +6,8 @@ answered while a long log is still being read.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 
@@ -44,8 +44,7 @@ class Projector:
         self._hub, self._staff = hub, staff
         self.left = 0
         """Records of the log that are still to be read, while it is read for the first time."""
-        self.problem = ""
-        """Why the broker can't be followed; empty: it can."""
+        self._problems: dict[str, str] = {}  # by what is followed
         self.fresh_at_ms = 0
         """When the caches last had all that the broker had."""
         self.status: MeshStatus | None = None
@@ -58,6 +57,11 @@ class Projector:
         self.inbox = CacheFile(lambda: self._inbox.db)
         self.model = CacheFile(lambda: self._model.db)
         self._seen = (0, "")
+
+    @property
+    def problem(self) -> str:
+        """Why the broker can't be followed; empty: it can."""
+        return next(iter(self._problems.values()), "")
 
     @property
     def is_late(self) -> bool:
@@ -82,21 +86,24 @@ class Projector:
         await self._model.close()
         self._inbox.db.close()
 
-    async def _forever(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             if not await self._kept(work):
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _kept(self, work: Callable[[], Awaitable[None]]) -> bool:
+    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Do it once. False: the mesh could not be asked, and the pages say why."""
+        name = work.__name__
         try:
             await work()
         except MeshError as error:
-            if self.problem != str(error):
+            if self._problems.get(name) != str(error):
                 _log.warning("console_cannot_follow", error=str(error))
-            self.problem = str(error)
+            self._problems[name] = str(error)
             self._hub.tell(["status"])
             return False
+        if self._problems.pop(name, ""):
+            self._hub.tell(["status"])
         return True
 
     async def _read_inbox(self) -> None:
@@ -106,9 +113,8 @@ class Projector:
 
     async def _read_log(self) -> None:
         is_new = await self._model.wait_until(self._news, timeout_s=_WAIT_S)
-        self.left, self.fresh_at_ms, was = 0, self._clock.now_ms(), self.problem
-        self.problem = ""
-        if is_new or was:
+        self.left, self.fresh_at_ms = 0, self._clock.now_ms()
+        if is_new:
             self._tell_changed()
             await asyncio.sleep(_GATHER_S)
 

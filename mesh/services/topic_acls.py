@@ -6,7 +6,8 @@ them.
 
 A part that writes a topic gets Write, a part that reads it gets Read; Kafka takes either for
 Describe. A group is read by its members. The file does not have an operator's looks at everything
-(`mesh status` compares groups with ends, `mesh topics` creates topics and reads their settings).
+(`mesh status` and the console compare groups with ends, `mesh topics` creates topics and reads
+their settings).
 """
 
 import re
@@ -23,7 +24,16 @@ from mesh.services.topic_plan import Application, Contract, contracts
 Resource = tuple[Literal["topic", "group"], str, Literal["literal", "prefixed"]]
 Operation = Literal["Read", "Write", "Describe", "Create", "DescribeConfigs"]
 
-ROLES: Final[tuple[Application, ...]] = ("router", "agent", "upstream", "approver", "notifier", "people", "operator")
+ROLES: Final[tuple[Application, ...]] = (
+    "router",
+    "agent",
+    "upstream",
+    "approver",
+    "notifier",
+    "console",
+    "people",
+    "operator",
+)
 _ORDER: Final[tuple[Operation, ...]] = ("Read", "Write", "Describe", "Create", "DescribeConfigs")
 _LOOKS: Final[tuple[Operation, ...]] = ("Describe", "Create", "DescribeConfigs")
 
@@ -81,9 +91,11 @@ def _acls(topics: Topics, role: Application, agent: str | None) -> tuple[Acl, ..
             found.setdefault(at, set()).add("Read")
             if (group := _group(topics, contract.group, role, agent)) is not None:
                 found.setdefault(("group", group, "literal"), set()).add("Read")
-    if role == "operator":
+    if role in {"operator", "console"}:
+        # both say what is unread; operators create topics too
         for at in _everything(topics):
-            found.setdefault(at, set()).update(_LOOKS if at[0] == "topic" else ("Describe",))
+            looks = _LOOKS if role == "operator" and at[0] == "topic" else ("Describe",)
+            found.setdefault(at, set()).update(looks)
     return tuple(
         Acl(resource=resource, name=name, pattern=pattern, operations=tuple(o for o in _ORDER if o in operations))
         for (resource, name, pattern), operations in found.items()

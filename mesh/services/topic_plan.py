@@ -27,7 +27,7 @@ _MIN_REPLICAS_FOR_QUORUM: Final = 3
 _PLAIN_CODECS: Final = frozenset({"producer", "uncompressed", "none", "gzip"})
 _CRAMJAM_CODECS: Final = frozenset({"snappy", "lz4", "zstd"})
 
-Application = Literal["upstream", "router", "agent", "notifier", "approver", "people", "operator"]
+Application = Literal["upstream", "router", "agent", "notifier", "approver", "console", "people", "operator"]
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

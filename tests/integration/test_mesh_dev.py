@@ -56,7 +56,7 @@ class Dev:
         }
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mesh.cli", "dev", "--routes", "routes", "echo_agent"],
+            [sys.executable, "-m", "mesh.cli", "dev", "--no-console", "--routes", "routes", "echo_agent"],
             cwd=folder,
             env=self.environment,
             stdout=subprocess.PIPE,

@@ -35,6 +35,7 @@ def test_writers_write_and_readers_read_and_members_read_their_group() -> None:
         "upstream",
         "approver",
         "notifier",
+        "console",
         "people",
         "operator",
     ]
@@ -65,11 +66,17 @@ def test_the_notifier_needs_the_approvals_topics_alone() -> None:
     assert may(notifier, "Write") == {"topic shop.approvals.notices"}
 
 
-def test_only_the_operator_looks_at_everything_and_creates_topics() -> None:
+def test_the_console_writes_answers_alone() -> None:
+    assert may(by_holder(grants(TOPICS, AGENTS))["console"], "Write") == {"topic shop.approvals.responses"}
+
+
+def test_only_the_operator_and_the_console_look_at_everything_and_one_creates_topics() -> None:
     found = by_holder(grants(TOPICS, AGENTS))
     assert may(found["operator"], "Create") == may(found["operator"], "DescribeConfigs") == {"topic shop.*"}
     assert may(found["operator"], "Describe") == {"topic shop.*", "group shop.*"}
-    for holder in found.keys() - {"operator"}:
+    assert may(found["console"], "Describe") == may(found["operator"], "Describe")
+    assert not may(found["console"], "Create") | may(found["console"], "DescribeConfigs")
+    for holder in found.keys() - {"operator", "console"}:
         assert not may(found[holder], "Create") | may(found[holder], "Describe"), holder
 
 
@@ -116,6 +123,7 @@ def test_strimzi_gets_a_user_for_each_principal() -> None:
         "mesh-upstream",
         "mesh-approver",
         "mesh-notifier",
+        "mesh-console",
         "mesh-people",
         "mesh-operator",
     ]

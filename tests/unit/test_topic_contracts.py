@@ -83,7 +83,7 @@ def test_trust_boundaries_hold() -> None:
     assert may_write["log"] == may_write["inbox"] == may_write["tasks"] == {"router"}
     assert may_write["approvals.notices"] == {"notifier"}
     assert [name for name, writers in may_write.items() if "notifier" in writers] == ["approvals.notices"]
-    assert may_write["approvals.responses"] == {"approver"}
+    assert may_write["approvals.responses"] == {"approver", "console"}
     assert may_write["commands"] == {"operator", "router"}
     # who may deploy a route must not be able to grant a role
     assert may_write["approvals.people"].isdisjoint(may_write["definitions"])

@@ -43,7 +43,7 @@ class Processes:
     def start(self, agent_modules: Sequence[str]) -> None:
         with self._log.open("ab") as output:
             self._dev = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", "mesh.cli", "dev", *agent_modules],
+                [sys.executable, "-m", "mesh.cli", "dev", "--no-console", *agent_modules],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -23,6 +23,8 @@ from mesh.wiring import run_console
     "--dev-login",
     "name",
     metavar="NAME",
+    envvar="MESH_BY",
+    show_envvar=True,
     callback=lambda _context, _option, given: given or login_name(),
     help="Who signs in with the code that is printed; your login name without it.",
 )

@@ -63,12 +63,19 @@ class Child:
     "--routes", multiple=True, type=click.Path(path_type=Path), help="Route files and folders (else MESH_ROUTES)."
 )
 @click.option("--approvers", type=click.Path(path_type=Path), help="Who has which role (else MESH_APPROVERS).")
+@click.option("--no-console", is_flag=True, help="Without the pages for people (`mesh console`).")
 @force_option
 @mesh_command
 def dev(
-    session: Session, *, modules: tuple[str, ...], routes: tuple[Path, ...], approvers: Path | None, force: bool
+    session: Session,
+    *,
+    modules: tuple[str, ...],
+    routes: tuple[Path, ...],
+    approvers: Path | None,
+    no_console: bool,
+    force: bool,
 ) -> None:
-    """Run a router and the agents of each MODULE, each in a process of its own, until Ctrl-C.
+    """Run a router, the console, and the agents of each MODULE, each as a process, until Ctrl-C.
 
     \b
     mesh dev --routes agents/issue_triage/routes \\
@@ -88,6 +95,8 @@ def dev(
     children = [Child("router", ["router", *options, *([] if session.as_json else ["--checked"])], 0)]
     for number, module in enumerate(modules, 1):
         children.append(Child(module.rpartition(".")[2], ["agent", module], number))
+    if not no_console:
+        children.append(Child("console", ["console"], len(children)))
     wanted = sorted({*cards, *agents_of_routes(routes or session.settings.routes)})
     session.run(_dev(session, children, environment, wanted))
 
@@ -209,7 +218,7 @@ class _Supervisor:
         A child that does not end within its drain time is killed.
         """
         patience_s = self._session.settings.drain_timeout_s + KILL_AFTER_S
-        agents = [child for child in children if child.arguments[0] != "router"]
+        agents = [child for child in children if child.arguments[0] != "router"]  # and the console
         routers = [child for child in children if child.arguments[0] == "router"]
         for share in (agents, routers):
             for child in share:

@@ -259,6 +259,8 @@ async def answer(desk: Desk, request: Request, reader: Reader) -> Response:
         return await _page(desk, request, reader, again, status=status, told=told, reason=reason, problem=problem)
 
     form = _answering(desk, reader, known)
+    if known.row is not None and known.waiting is None and known.row.closed_at_ms is None:
+        return await back(409, "The question was asked just now. Send this again in a moment.")
     if form is None:
         return await back(409, "This was answered meanwhile, or its deadline has passed. Your reason is below.")
     if choice not in form.choices:

@@ -28,16 +28,22 @@ setInterval(tick, 1000);
 
 // Live parts ---------------------------------------------------------------------------------------
 
-let fetching = false, again = false;
+let fetching = false, again = false, sending = false;
+
+// A form that is under way leads to its own page: nothing may load this one again.
+document.addEventListener("submit", (event) => { sending = event.target.method === "post"; });
 
 // Fetch this page again, and put in what differs. A part in which somebody is at work stays as it is.
 async function refresh() {
+  if (sending) return;
   if (fetching) { again = true; return; }
   fetching = true;
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (sending) return;
     if (answer.redirected || !answer.ok) { location.reload(); return; }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (sending) return;
     for (const part of $$("[data-part]")) {
       const fresh = page.getElementById(part.id);
       if (!fresh || part.dataset.was === fresh.innerHTML || part.contains(document.activeElement)) continue;
@@ -47,9 +53,9 @@ async function refresh() {
       part.className = fresh.className;
       part.dataset.was = fresh.innerHTML;
     }
-    // a question that was answered meanwhile has no form any more; what is typed stays
+    // the form comes with the question and goes with its answer; what is typed stays
     const form = document.querySelector("#answer textarea[name]");
-    if (document.getElementById("answer") && !page.getElementById("answer") && !(form && form.value)) location.reload();
+    if (!document.getElementById("answer") !== !page.getElementById("answer") && !(form && form.value)) location.reload();
     tick();
   } catch { said("Not live, reload", "ask"); } finally {
     fetching = false;
