@@ -116,9 +116,9 @@ class Browser:
         self.wait_for(f"document.body.innerText.includes({json.dumps(text)})")
 
     def fill(self, selector: str, text: str) -> None:
-        """Type into a field."""
-        self.script(f"document.querySelector({json.dumps(selector)}).focus()")
-        self.call("Input.insertText", {"text": text})
+        """Put a text into a field."""
+        field = f"document.querySelector({json.dumps(selector)})"
+        self.script(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input', {{bubbles: true}}))")
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element."""
