@@ -456,7 +456,7 @@ async def run_gateway(settings: Settings) -> None:
     config = config_of(settings.gateway_config, host=host.strip("[]"))
     observed, topics = observe(settings, "gateway"), Topics(settings.topic_prefix)
     broker = await open_broker(settings.broker, client_id=f"gateway-{settings.instance}", settings=settings)
-    beating = asyncio.create_task(_beat_until_cancelled(settings))
+    beating = asyncio.create_task(_beat_until_cancelled(settings, str))
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
@@ -500,7 +500,7 @@ async def run_console(
     folder = claim_slot(settings, "console")
     broker = await open_broker(settings.broker, client_id=f"console-{settings.instance}", settings=settings)
     ready = asyncio.Event()
-    beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
+    beating = asyncio.create_task(_beat_until_cancelled(settings, str, ready))
     clock, topics = SystemClock(), Topics(settings.topic_prefix)
     try:
         is_file = isinstance(parse_broker_url(settings.broker), SqliteAddress)

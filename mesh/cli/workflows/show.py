@@ -6,7 +6,7 @@ their own.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import click
 from rich.table import Table
