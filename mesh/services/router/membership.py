@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable
+from mesh.errors import BrokerUnavailable, PartitionsDiffer, TopicMissing
 from mesh.ports import Broker, Committed, Subscription, TopicPartition
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.holdings import Holdings
@@ -19,6 +19,23 @@ from mesh.services.router.owner import Owner
 from mesh.services.router.positions import told
 
 _log = structlog.get_logger()
+
+
+async def check_topics(broker: Broker, topics: Topics, partitions: int) -> None:
+    """Raise `TopicMissing` or `PartitionsDiffer` unless one owner can have partition p of all.
+
+    Which partition a workflow is in depends on this count.
+    """
+    there = await broker.topics()
+    for name in (topics.log, topics.inbox, topics.results):
+        info = there.get(name)
+        if info is None:
+            raise TopicMissing(f"topic {name} is not there: run `mesh topics apply` first")
+        if info.partitions != partitions:
+            raise PartitionsDiffer(
+                f"topic {name} has {info.partitions} partitions, and this router is set to {partitions}: "
+                f"set MESH_PARTITIONS={info.partitions} if the log was written so; the count can't change under a log"
+            )
 
 
 class Membership:

@@ -8,6 +8,7 @@ the next poll while those are on the wire. `membership` only says which partitio
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -15,7 +16,7 @@ from mesh.core.people import People
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, BrokerUnavailable, MeshError, PartitionsDiffer, TopicMissing
+from mesh.errors import BrokerError, BrokerUnavailable, MeshError
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
@@ -27,7 +28,7 @@ from mesh.services.router.directory import DirectoryFollower
 from mesh.services.router.flight import begin_flight, fly, wait_landed
 from mesh.services.router.holdings import Holdings
 from mesh.services.router.ingress import Ingress
-from mesh.services.router.membership import Membership
+from mesh.services.router.membership import Membership, check_topics
 from mesh.services.router.metrics import RouterMetrics
 from mesh.services.router.operations import OperationRunner
 from mesh.services.router.owner import Owner
@@ -161,7 +162,8 @@ class Router:
             in_effect_after_s = await self._definitions.start(self._routes)
 
         # The order matters: a router set to another number of partitions must activate nothing.
-        for step in (self._check_topics, activate, self._directory.start, self._people.start):
+        check = partial(check_topics, self._broker, self._topics, self._config.partitions)
+        for step in (check, activate, self._directory.start, self._people.start):
             if not await self._until_answered(step):
                 return None
         self._directory.set_routes(self._definitions.active())
@@ -229,20 +231,6 @@ class Router:
         """
         await asyncio.wait([task], timeout=self._config.drain_timeout_s)
         task.cancel()
-
-    async def _check_topics(self) -> None:
-        topics = await self._broker.topics()
-        # One owner has partition p of all three, and which partition a
-        # workflow is in depends on this count.
-        for name in (self._topics.log, self._topics.inbox, self._topics.results):
-            info = topics.get(name)
-            if info is None:
-                raise TopicMissing(f"topic {name} is not there: run `mesh topics apply` first")
-            if info.partitions != self._config.partitions:
-                raise PartitionsDiffer(
-                    f"topic {name} has {info.partitions} partitions, and this router is set to {self._config.partitions}: "
-                    f"set MESH_PARTITIONS={info.partitions} if the log was written so; the count can't change under a log"
-                )
 
     # Owning ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,111 @@
+"""What serves HTTP: the gateway and the console, each a process of its own."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mesh.adapters.system import SystemClock, SystemEntropy
+from mesh.core.topics import Topics
+from mesh.data_folders import claim_slot
+from mesh.observed import observe
+from mesh.services.client import Client
+from mesh.settings import (
+    Settings,
+    SqliteAddress,
+    parse_broker_url,
+)
+from mesh.wiring.brokers import check_rights, make_topics, open_broker
+from mesh.wiring.process import beat_until_cancelled, one_error, stop_on_signals
+
+if TYPE_CHECKING:
+    pass
+
+
+async def run_gateway(settings: Settings) -> None:
+    """Run a gateway until SIGTERM or SIGINT."""
+    from mesh.gateway.app import Gateway  # noqa: PLC0415 - others do not need the gateway's parts
+    from mesh.gateway.config import config_of  # noqa: PLC0415 - as above
+    from mesh.gateway.intake import Intake  # noqa: PLC0415 - as above
+    from mesh.gateway.server import GatewayServer  # noqa: PLC0415 - as above
+
+    host, _, port = settings.gateway_address.rpartition(":")
+    config = config_of(settings.gateway_config, host=host.strip("[]"))
+    observed, topics = observe(settings, "gateway"), Topics(settings.topic_prefix)
+    broker = await open_broker(settings.broker, client_id=f"gateway-{settings.instance}", settings=settings)
+    beating = asyncio.create_task(beat_until_cancelled(settings, str))
+    try:
+        if isinstance(parse_broker_url(settings.broker), SqliteAddress):
+            await make_topics(broker, settings, [])
+        await check_rights(broker, settings, [topics.events])
+        intake = Intake(broker, timeout_s=settings.request_timeout_s)
+        gateway = Gateway(
+            intake,
+            config,
+            topic=topics.events,
+            max_event_bytes=settings.max_event_bytes,
+            max_record_bytes=broker.max_record_bytes,
+        )
+        server = GatewayServer(gateway, intake, host=host.strip("[]"), port=int(port), drain_s=settings.drain_timeout_s)
+        stop_on_signals(server.stop)
+        await server.run()
+    finally:
+        beating.cancel()
+        await broker.close()
+        await observed.close()
+
+
+async def run_console(
+    settings: Settings, name: str, tell: Callable[[str, str, Path], None], *, own_roles: bool = False
+) -> None:
+    """Run a console until SIGTERM or SIGINT, on which `name` can sign in.
+
+    `tell` gets its URL, the code for signing in, and the file of its key, once it listens.
+    `own_roles`: `name` has no roles but those that the mesh gives. Raises `OperatorError` if the
+    address is not one of this machine, or is taken.
+    """
+    from mesh.console.config import ConsoleConfig, DevLogin  # noqa: PLC0415 - no other command loads a web server
+    from mesh.console.listening import LOOPBACK, listen_on, url_of  # noqa: PLC0415 - as above
+    from mesh.console.serving import Console  # noqa: PLC0415 - as above
+    from mesh.console.staff import OPERATOR, VIEWER  # noqa: PLC0415 - as above
+    from mesh.inspection.inbox import inbox_path  # noqa: PLC0415 - as above
+    from mesh.inspection.read_model import model_path  # noqa: PLC0415 - as above
+
+    roles = frozenset[str]() if own_roles else frozenset({VIEWER, OPERATOR})
+    login = DevLogin(name=name, code=secrets.token_urlsafe(16), roles=roles)
+    listening = listen_on(settings.console_address, is_chosen="console_address" in settings.model_fields_set)
+    folder = claim_slot(settings, "console")
+    broker = await open_broker(settings.broker, client_id=f"console-{settings.instance}", settings=settings)
+    ready = asyncio.Event()
+    beating = asyncio.create_task(beat_until_cancelled(settings, str, ready))
+    clock, topics = SystemClock(), Topics(settings.topic_prefix)
+    try:
+        is_file = isinstance(parse_broker_url(settings.broker), SqliteAddress)
+        if is_file and topics.log not in await broker.topics():
+            await make_topics(broker, settings, [])
+        config = ConsoleConfig(
+            broker_url=settings.broker,
+            instance=settings.instance,
+            model=model_path(settings.data_dir, settings.broker, settings.topic_prefix),
+            inbox=inbox_path(settings.data_dir, settings.broker, settings.topic_prefix),
+            folder=folder,
+            approvers=settings.approvers.absolute(),
+            hosts=LOOPBACK,
+            login=login,
+        )
+        client = Client(broker, topics, clock=clock, entropy=SystemEntropy(), max_event_bytes=settings.max_event_bytes)
+        console = Console(broker, topics, config, clock=clock, client=client)
+        stop_on_signals(console.stop)
+
+        def on_ready() -> None:
+            ready.set()
+            tell(url_of(listening), login.code, folder / "console.pem")
+
+        await console.serve(listening, on_ready)
+    except BaseExceptionGroup as group:
+        raise one_error(group) from group
+    finally:
+        listening.close()
+        beating.cancel()
+        await broker.close()
