@@ -4,8 +4,8 @@ Owns their order. `mesh.wiring` opens the broker and calls `serve`.
 """
 
 import asyncio
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from socket import socket
 
 import structlog
@@ -21,18 +21,11 @@ from mesh.console.staff import Staff
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Clock
 from mesh.services.client import Client
+from mesh.web_server import Server
 
 _log = structlog.get_logger()
 
 STOP_S = 3  # for requests under way; open streams are ended first
-
-
-class _Server(uvicorn.Server):
-    """Signals are this process's, not the server's."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
 
 
 class Console:
@@ -57,7 +50,7 @@ class Console:
             sessions=self._sessions,
         )
         self.app = make_app(self.desk)
-        self._server: _Server | None = None
+        self._server: Server | None = None
 
     def stop(self) -> None:
         """End open streams, finish what is under way, and return from `serve`."""
@@ -84,7 +77,7 @@ class Console:
             proxy_headers=False,
             timeout_graceful_shutdown=STOP_S,
         )
-        self._server = _Server(config)
+        self._server = Server(config)
         following = asyncio.create_task(self.follow())
         serving = asyncio.create_task(self._server.serve([listening]))
         on_ready()

@@ -1,7 +1,7 @@
 """Brokers and clients from settings: the only place that chooses adapters."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.core.topics import Topics
@@ -17,9 +17,6 @@ from mesh.settings import (
     parse_broker_url,
     read_secret,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 async def open_broker(url: str, *, client_id: str, settings: Settings, read_only: bool = False) -> Broker:

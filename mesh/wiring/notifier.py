@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
 
 from mesh.adapters.system import SystemClock
 from mesh.core.topics import Topics
@@ -16,9 +15,6 @@ from mesh.settings import (
 )
 from mesh.wiring.brokers import check_rights, make_topics, open_broker
 from mesh.wiring.process import beat_until_cancelled, one_error, stop_on_signals
-
-if TYPE_CHECKING:
-    pass
 
 
 async def run_notifier(settings: Settings) -> None:

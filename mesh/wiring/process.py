@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -15,10 +15,6 @@ from mesh.heartbeat_file import write_heartbeat
 from mesh.settings import (
     Settings,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 _log = structlog.get_logger()
 

@@ -231,7 +231,7 @@ def test_where_there_is_a_console_an_approval_has_a_link(folder: Path, monkeypat
     assert "url" not in json.loads(call("approvals", "show", ID, "--json").stdout)
     monkeypatch.setenv("MESH_CONSOLE_URL", "https://mesh.example.org/console/")
     found = json.loads(call("approvals", "show", ID, "--json").stdout)
-    assert found["url"] == f"https://mesh.example.org/console/approvals/{quote(ID, safe='')}"
+    assert found["url"] == f"https://mesh.example.org/console/approval?id={quote(ID, safe='')}"
 
 
 @pytest.mark.parametrize(

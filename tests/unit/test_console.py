@@ -19,7 +19,7 @@ from mesh.codec.links import approval_link, approval_ref
 from mesh.console.app import ACTIONS, PAGES
 from mesh.console.guard import HEADERS
 from mesh.console.hub import Hub
-from mesh.console.listening import listen_on, url_of
+from mesh.console.listening import listen_on
 from mesh.console.pages import approvals, workflows
 from mesh.console.parameters import BadParameter, Parameters
 from mesh.console.words import fields
@@ -28,6 +28,7 @@ from mesh.core.approver_keys import SpeaksFor
 from mesh.core.json_values import digest
 from mesh.errors import BrokerUnavailable, OperatorError
 from mesh.ports import TopicPartition
+from mesh.web_server import url_of
 
 ANA = "ana@example.org"
 RESPONSES = TopicPartition(TOPICS.responses, 0)
