@@ -234,7 +234,9 @@ class MeshProcesses:
         own = self.env(
             MESH_INSTANCE=f"{name}-{number}", MESH_HEARTBEAT_FILE=str(self.folder / f"heartbeat-{number}"), **env
         )
-        process = Process(name, command, own, self.folder / f"{number:02}-{name}.log")
+        # what is forked runs the code that its parent has loaded
+        words = [sys.executable, "-m", "mesh", *command] if "PYTHONPATH" in env else command
+        process = Process(name, words, own, self.folder / f"{number:02}-{name}.log")
         self.processes.append(process)
         return process
 

@@ -154,7 +154,7 @@ def test_the_promises_are_kept(seed: int) -> None:
 
 def test_several_people_never_give_two_verdicts_nor_one_that_is_not_theirs() -> None:
     counts = Counter[str]()
-    for seed in range(14):
+    for seed in range(20):
         outcome = simulate(seed, plan=replace(Plan.of(seed), kinds=("vote", "escalate")))
         assert not outcome.findings, outcome.story()
         counts += outcome.counts

@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from mesh.core import ids
 from mesh.core.decide import decide
-from mesh.core.events import CallMade, Event, IncidentRaised, SlotRequested, TaskDispatched, WorkflowEnded
+from mesh.core.events import (
+    AnswerRefused2,
+    CallMade,
+    Event,
+    IncidentRaised,
+    SlotRequested,
+    TaskDispatched,
+    WorkflowEnded,
+)
 from mesh.core.inputs import (
     AnswerGiven,
     AnswerGiven2,
@@ -113,13 +121,21 @@ def _withheld(events: Iterable[Event]) -> dict[str, str]:
 
 
 def _without_choices(events: Iterable[Event]) -> list[Event]:
-    """The events without the reasons for a choice, which depend on what the owner knew."""
-    return [
-        replace(event, reason="")
-        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
-        else event
-        for event in events
-    ]
+    """The events without what depends on how much the owner knew at that moment."""
+    return [_without_choice(event) for event in events]
+
+
+def _without_choice(event: Event) -> Event:
+    match event:
+        case TaskDispatched(capability=capability) if capability:
+            return replace(event, reason="")
+        case SlotRequested():
+            return replace(event, reason="")
+        # a key that is not in effect yet may not have come to the owner: then nobody has it
+        case AnswerRefused2(code="key"):
+            return replace(event, message="")
+        case _:
+            return event
 
 
 def _digest_for(given: Input, before: Workflow | None) -> str:
