@@ -1,6 +1,6 @@
 """Style and script: files of the package, each served under a name that has its hash.
 
-So a browser may keep them for ever, and never has an old one.
+So a browser may keep them, and never has an old one.
 """
 
 from hashlib import sha256

@@ -13,7 +13,7 @@ PAGE_ROWS: Final = 50
 
 
 class DevLogin(msgspec.Struct, frozen=True, kw_only=True):
-    """Sign-in on this machine alone: whoever has `code` is `name`.
+    """Sign-in on this machine alone: who has `code` is `name`.
 
     `roles`: roles of the console that the person has besides their own.
     """

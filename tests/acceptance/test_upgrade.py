@@ -129,7 +129,7 @@ steps:
 async def test_older_code_stops_where_the_log_has_what_it_does_not_know(
     sqlite_mesh: MeshProcesses, older: Path
 ) -> None:
-    """It must not go on by a checkpoint of newer code: it would take one answer for a quorum."""
+    """It must not go on by a checkpoint of newer code, without the terms that it does not know."""
     mesh = sqlite_mesh
     (mesh.routes / "asked.yaml").write_text(ASKED)
     mesh.approvers.write_text("maintainer: [ana@example.org, ben@example.org]\n")

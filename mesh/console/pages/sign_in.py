@@ -1,6 +1,6 @@
 """Signing in and out, and the look that a person has chosen.
 
-Owns the sign-in for this machine: whoever has the code that the console said at its start is the
+Owns the sign-in for this machine: who has the code that the console said at its start is the
 one person it was started for. Another way to sign in (OIDC) gets its own two functions here.
 """
 

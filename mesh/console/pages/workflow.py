@@ -137,7 +137,7 @@ def _helps(step: OpenStep) -> str:
 
 
 async def _graph(desk: Desk, found: Found, *, is_whole: bool) -> Markup | int | None:
-    """The picture; a number: it has so many boxes, and is not drawn unless asked for."""
+    """The picture; a number: it has that many boxes, and is not drawn unless asked for."""
     route = await desk.route(found.state.digest) if found.state.digest else None
     if route is None:
         return None

@@ -34,7 +34,7 @@ async def check_settings(patient: Patient) -> Result:
 
 
 def of_settings(about: AboutBroker, replicas: int) -> Iterator[Finding]:
-    """What these settings do to a mesh whose topics have so many replicas."""
+    """What these settings do to a mesh whose topics have this number of replicas."""
     if about.unknown:
         yield Finding(
             severity="note",

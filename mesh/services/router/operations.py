@@ -1,4 +1,4 @@
-"""How a router carries out bulk operations: it sends their commands, so many a second.
+"""How a router carries out bulk operations: it sends their commands at a bounded rate.
 
 The router that owns partition 0 does it. It notes on `mesh.operations` how far it has got, so that
 the next owner goes on there. Two routers may send the same command, if one does not know yet that
