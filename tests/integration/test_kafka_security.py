@@ -22,11 +22,12 @@ from mesh.adapters.kafka import KafkaBroker
 from mesh.adapters.kafka.security import Secret, Security, TokenFile
 from mesh.errors import BrokerError, BrokerRefused
 from mesh.ports import Delivery, OutRecord, TopicPartition, TopicSpec
+from mesh.services.topic_acls import ROLES
 
 pytestmark = pytest.mark.kafka
 
 AGENTS = ("one", "two")
-HOLDERS = ("router", "agent.one", "agent.two", "upstream", "approver", "notifier", "people", "operator")
+HOLDERS = (*(role for role in ROLES if role != "agent"), *(f"agent.{name}" for name in AGENTS))
 NOBODY = "nobody"  # known to the cluster, and without any right
 ANA = "ana@example.org"
 ROUTE = """\
