@@ -1,7 +1,6 @@
 """The gateway's requests as OpenAPI 3.1, for the tools of those who send.
 
-Served at `/openapi.json`. It describes what `mesh.gateway.app` does, and a test sends what it
-describes.
+Served at `/openapi.json`. It describes what `mesh.gateway.app` does.
 """
 
 from typing import Any, Final
