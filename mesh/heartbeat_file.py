@@ -19,7 +19,7 @@ class Readiness(NamedTuple):
 
 
 def write_heartbeat(path: Path, waits_for: str) -> None:
-    """Say so, in one step: whoever reads meanwhile sees the old text or the new one."""
+    """Say so, in one step: a reader meanwhile sees the old text or the new one."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(f"{_WAITS}{' '.join(waits_for.split())}\n" if waits_for else f"{_READY}\n")
     fresh.replace(path)

@@ -10,6 +10,9 @@ from typing import Final
 
 import uvicorn
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The names of this machine that no other machine can reach."""
+
 _BACKLOG: Final = 2_048  # connections that wait to be accepted
 
 

@@ -1,4 +1,4 @@
-"""What a console is told: addresses, folders and limits. `mesh.wiring` makes it from settings."""
+"""What a console needs: addresses, folders and limits. `mesh.wiring` makes it from settings."""
 
 from pathlib import Path
 from typing import Final

@@ -6,12 +6,9 @@ Owns the socket. People of other machines can't sign in yet, so nobody else may 
 import socket
 from errno import EADDRINUSE
 from ipaddress import ip_address
-from typing import Final
 
 from mesh.errors import OperatorError
-from mesh.web_server import listen
-
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+from mesh.web_server import LOOPBACK, listen
 
 
 def listen_on(address: str, *, is_chosen: bool) -> socket.socket:

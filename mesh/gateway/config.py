@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mesh.codec.yaml_lines import YamlDocument, read_yaml
 from mesh.errors import SettingsInvalid
 from mesh.gateway.signatures import Vendor, check_secret
+from mesh.web_server import LOOPBACK
 
 LEAST_TOKEN: Final = 16  # characters
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,63}$"
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _EXAMPLE: Final = "senders: {shop: {tokens_file: shop.tokens}}"
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -209,7 +209,7 @@ def config_of(path: Path | None, *, host: str) -> GatewayConfig | None:
     """
     if path is not None:
         return load_config(path)
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         raise SettingsInvalid(
             f"other machines can reach {host}, and without MESH_GATEWAY_CONFIG anybody may send events: write a file that "
             f"says who may ({_EXAMPLE}), or listen at 127.0.0.1"

@@ -124,7 +124,7 @@ def _news(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], now_ms: in
     if not mine:
         if not waits:
             return None
-        # whoever stands in for somebody was not asked from the beginning, and is not added either
+        # a delegate was not asked from the beginning, and is not added either
         return ("asked" if whom or waiting.is_of_first(reach.body) else "stage"), now_ms
     bodies = (reach.body, *(one.body for one in reach.givers))
     is_reset = waits and any(body.is_among(waiting.reset) for body in bodies)

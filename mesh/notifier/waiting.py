@@ -144,7 +144,7 @@ class Reachable(NamedTuple):
 
     @property
     def roles(self) -> frozenset[str]:
-        """All roles by which something may wait for the person, in whoever's name."""
+        """All roles by which something may wait for the person, in anybody's name."""
         return self.body.roles.union(*(one.body.roles for one in self.givers))
 
     @property

@@ -4,7 +4,7 @@ Owns the comparison of two states of `topics/`: `topics.yaml`, and the JSON Sche
 It asks no broker. `mesh topics check --against` prints what it finds.
 
 The rule: what was written by the old contract must be valid by the new one, and nobody may find
-gone what the old one promised. Records live for months, and the mesh's log for ever, so the new
+gone what the old one promised. Records live for months, and the mesh's log without end, so the new
 contract must read them all. New topics, new messages and new optional fields are no break, since
 readers skip what they do not know.
 """

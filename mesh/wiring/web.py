@@ -62,12 +62,12 @@ async def run_console(
     address is not one of this machine, or is taken.
     """
     from mesh.console.config import ConsoleConfig, DevLogin  # noqa: PLC0415 - no other command loads a web server
-    from mesh.console.listening import LOOPBACK, listen_on  # noqa: PLC0415 - as above
+    from mesh.console.listening import listen_on  # noqa: PLC0415 - as above
     from mesh.console.serving import Console  # noqa: PLC0415 - as above
     from mesh.console.staff import OPERATOR, VIEWER  # noqa: PLC0415 - as above
     from mesh.inspection.inbox import inbox_path  # noqa: PLC0415 - as above
     from mesh.inspection.read_model import model_path  # noqa: PLC0415 - as above
-    from mesh.web_server import url_of  # noqa: PLC0415 - as above
+    from mesh.web_server import LOOPBACK, url_of  # noqa: PLC0415 - as above
 
     roles = frozenset[str]() if own_roles else frozenset({VIEWER, OPERATOR})
     login = DevLogin(name=name, code=secrets.token_urlsafe(16), roles=roles)

@@ -16,7 +16,6 @@ from mesh.adapters.memory import MemoryCluster
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.cloudevents import header
 from mesh.console.config import ConsoleConfig, DevLogin
-from mesh.console.listening import LOOPBACK
 from mesh.console.serving import Console
 from mesh.console.sessions import COOKIE
 from mesh.console.staff import OPERATOR, VIEWER
@@ -24,6 +23,7 @@ from mesh.core import events as ev
 from mesh.core.ids import task_id
 from mesh.ports import Broker, TopicPartition
 from mesh.services.client import Client
+from mesh.web_server import LOOPBACK
 
 URL = "http://127.0.0.1:8300"
 CODE = "the-code"

@@ -43,7 +43,7 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     elif workflow.status == "expected":
         message = f"{given.workflow_id} has not started: there are only events that it will wait for"
         refuse_command(draft, given, "unknown", message)
-    # whoever sends the commands of an operation may die, and the next one sends some of them again
+    # the router that sends the commands of an operation may die, and the next sends some again
     elif given.operation and given.operation in workflow.operations:
         refuse_command(draft, given, REPEATED, f"operation {given.operation} has been decided on here before")
     elif workflow.status != "running":
