@@ -87,6 +87,8 @@ def _signed_in(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response
             after = target if request.method == "GET" else _page_of_form(request)
             return RedirectResponse(link("/login", next="" if after == "/" else after), 303)
         reader = desk.staff.reader(person)
+        # before anything is read: what changes from here on is told by the page's stream
+        request.state.mark = desk.hub.mark
         try:
             return await page(desk, request, reader)
         except Exception as error:  # noqa: BLE001 - as above
@@ -102,14 +104,15 @@ def _page_of_form(request: Request) -> str:
 
 
 async def _live(desk: Desk, request: Request, reader: Reader) -> Response:
-    wanted = Parameters(request.scope["query_string"], ["topics"])["topics"].split(",")
-    topics = [one for one in wanted if one in TOPICS or one.startswith("workflow:")]
+    parameters = Parameters(request.scope["query_string"], ["topics", "since"])
+    topics = [one for one in parameters["topics"].split(",") if one in TOPICS or one.startswith("workflow:")]
     if not reader.sees_all:
         # which workflows there are is not theirs to know
         topics = [one for one in topics if one in {"approvals", "status"}]
     if desk.hub.streams_of(reader.name) >= STREAMS:
         return PlainTextResponse("too many open tabs: this one is not live\n", 429, headers={"retry-after": "30"})
-    stream = desk.hub.stream(reader.name, topics, request.headers.get("last-event-id", ""))
+    since = request.headers.get("last-event-id", "") or parameters["since"]
+    stream = desk.hub.stream(reader.name, topics, since)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 

@@ -145,6 +145,7 @@ class Desk:
             reader=reader,
             counts=counts,
             live=live,
+            mark=getattr(request.state, "mark", ""),
             now_ms=self.now_ms(),
             projector=self.projector,
             theme=theme if theme in THEMES else "system",

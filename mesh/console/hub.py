@@ -2,15 +2,27 @@
 
 Owns the streams. An event says what changed, never how: the browser fetches its part again, with
 its own rights. So rights are checked in one place. With many changes a message stays as small.
+
+A page carries the mark of the moment from which it was made (`Hub.mark`), and its stream begins
+there. So a change between the page and its stream is told, and so is one during a break.
 """
 
 import asyncio
+import re
+import secrets
 from collections.abc import AsyncGenerator, Collection, Iterable
 from typing import Final
+from urllib.parse import quote, unquote
 
 TOPICS: Final = ("status", "approvals", "workflows", "incidents", "dead-letters", "agents")
 EVERY_S: Final = 1.0  # at most one message in this time
 COMMENT_S: Final = 15.0  # proxies close what is silent for long
+_WORKFLOW: Final = "workflow:"
+
+
+def topic_of(workflow_id: str) -> str:
+    """The topic of one workflow, without a space or a comma."""
+    return _WORKFLOW + quote(workflow_id, safe=":")
 
 
 class _Tab:
@@ -19,6 +31,17 @@ class _Tab:
         self.changed: dict[str, None] = {}
         self.news = asyncio.Event()
 
+    def tell(self, changed: Iterable[str]) -> None:
+        if mine := [topic for topic in changed if topic in self.topics]:
+            self.changed |= dict.fromkeys(mine)
+            self.news.set()
+
+    def take(self) -> str:
+        """What has changed since the last time; what changes from now on comes with the next."""
+        changed, self.changed = self.changed, {}
+        self.news.clear()
+        return " ".join(changed)
+
 
 class Hub:
     """Who listens. For one event loop."""
@@ -26,16 +49,35 @@ class Hub:
     def __init__(self) -> None:
         self._tabs: dict[_Tab, str] = {}
         self._closing = asyncio.Event()
-        self.position = ""  # partition and offset of the last decision that was told
+        self._name = secrets.token_hex(4)  # marks of another console say nothing here
+        self._count = 0
+        self._told: dict[str, int] = {}  # by topic, the count at its last change
+        self._position = "-"
 
-    def tell(self, changed: Iterable[str], position: str = "") -> None:
-        """Say that these have changed."""
-        self.position = position or self.position
+    @property
+    def mark(self) -> str:
+        """Now: how often something was told, and the log's place at the last of them."""
+        return f"{self._name}.{self._count}.{self._position}"
+
+    def tell(self, changed: Collection[str], position: str = "") -> None:
+        """Say that these have changed.
+
+        `position`: partition and offset of the last decision that is in the caches.
+        """
+        self._count += 1
+        self._position = position or self._position
+        self._told |= {topic: self._count for topic in changed if topic in TOPICS}
         for tab in self._tabs:
-            mine = [topic for topic in changed if topic in tab.topics]
-            if mine:
-                tab.changed |= dict.fromkeys(mine)
-                tab.news.set()
+            tab.tell(changed)
+
+    def watched(self) -> set[str]:
+        """The ids of the workflows that somebody looks at."""
+        return {
+            unquote(topic.removeprefix(_WORKFLOW))
+            for tab in self._tabs
+            for topic in tab.topics
+            if topic.startswith(_WORKFLOW)
+        }
 
     def close(self) -> None:
         """End all streams, so that they hold up no stop."""
@@ -46,15 +88,13 @@ class Hub:
     def streams_of(self, person: str) -> int:
         return sum(one == person for one in self._tabs.values())
 
-    async def stream(self, person: str, topics: Collection[str], last_id: str = "") -> AsyncGenerator[bytes, None]:
-        """The stream of one tab. `last_id`: the last position that it has heard of."""
+    async def stream(self, person: str, topics: Collection[str], since: str = "") -> AsyncGenerator[bytes, None]:
+        """The stream of one tab. `since`: the mark of its page, or the last that it has heard."""
         tab = _Tab(topics)
         self._tabs[tab] = person
+        tab.tell(self._missed(topics, since))
         try:
             yield b"retry: 2000\n\n"
-            if last_id and last_id != self.position:
-                tab.changed |= dict.fromkeys(topics)
-                tab.news.set()
             while not self._closing.is_set():
                 try:
                     async with asyncio.timeout(COMMENT_S):
@@ -62,17 +102,24 @@ class Hub:
                 except TimeoutError:
                     yield b": here\n\n"
                     continue
-                tab.news.clear()
-                if tab.changed:
-                    yield self._message(tab)
-                    tab.changed.clear()
+                # before the message is sent: what changes meanwhile must not be forgotten with it
+                mark, changed = self.mark, tab.take()
+                if changed:
+                    yield f"event: changed\nid: {mark}\ndata: {changed}\n\n".encode()
                     await self._pause()
         finally:
             del self._tabs[tab]
 
-    def _message(self, tab: _Tab) -> bytes:
-        position = f"id: {self.position}\n" if self.position else ""
-        return f"event: changed\n{position}data: {' '.join(tab.changed)}\n\n".encode()
+    def _missed(self, topics: Collection[str], since: str) -> Collection[str]:
+        """Which of them may have changed since this mark."""
+        if not since:
+            return ()
+        known = re.fullmatch(rf"{self._name}\.(\d+)\..*", since)
+        if known is None:
+            return topics
+        count = int(known[1])
+        # of single workflows nothing is kept: any of them may have changed
+        return [topic for topic in topics if self._told.get(topic if topic in TOPICS else "workflows", 0) > count]
 
     async def _pause(self) -> None:
         try:

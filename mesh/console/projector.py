@@ -13,7 +13,7 @@ import structlog
 
 from mesh.console.config import ConsoleConfig
 from mesh.console.files import CacheFile
-from mesh.console.hub import Hub
+from mesh.console.hub import Hub, topic_of
 from mesh.console.staff import Staff
 from mesh.core.topics import Topics
 from mesh.errors import MeshError
@@ -31,7 +31,6 @@ _GATHER_S: Final = 0.2  # changes that come within this time are taken in togeth
 _WAIT_S: Final = 1.0
 _INBOX_S: Final = 0.5
 _AGAIN_S: Final = 2.0
-_NAMED: Final = 20  # workflows that one message names
 
 
 class Projector:
@@ -50,13 +49,12 @@ class Projector:
         self.status: MeshStatus | None = None
         self.news = asyncio.Event()
         """Set when the caches have changed; then another one takes its place."""
-        self._inbox = Inbox(
-            broker, topics, config.inbox, now_ms=clock.now_ms, on_unkept=self._tell_full, on_taken=self._tell_asked
-        )
+        self._inbox = Inbox(broker, topics, config.inbox, now_ms=clock.now_ms, on_unkept=self._tell_full)
         self._model = ReadModel(broker, topics, config.model, on_progress=self._note_left, on_full=self._tell_full)
         self.inbox = CacheFile(lambda: self._inbox.db)
         self.model = CacheFile(lambda: self._model.db)
         self._seen = (0, "")
+        self._inbox_seen = ""
 
     @property
     def problem(self) -> str:
@@ -110,6 +108,13 @@ class Projector:
         await asyncio.sleep(_INBOX_S)
         await self._staff.refresh()
         await self._inbox.catch_up()
+        # by the file and not by what was just read: another process may have read it first
+        if (read := self._inbox_mark()) != self._inbox_seen:
+            self._inbox_seen = read
+            self._announce(["approvals", "status"])
+
+    def _inbox_mark(self) -> str:
+        return repr(select(self._inbox.db, "SELECT partition, next_offset FROM positions ORDER BY 1"))
 
     async def _read_log(self) -> None:
         is_new = await self._model.wait_until(self._news, timeout_s=_WAIT_S)
@@ -136,17 +141,13 @@ class Projector:
         self._seen = self._mark()
         changed = ["status"]
         if self._seen[0] != before:
-            sql = "SELECT DISTINCT workflow_id FROM decisions WHERE rowid > ? ORDER BY rowid DESC LIMIT ?"
-            ids = [row[0] for row in select(self._model.db, sql, before, _NAMED)]
-            changed += ["approvals", "workflows", "incidents", *(f"workflow:{one}" for one in ids if " " not in one)]
+            sql = "SELECT 1 FROM decisions WHERE workflow_id = ? AND rowid > ? LIMIT 1"
+            watched = [one for one in self._hub.watched() if select_one(self._model.db, sql, one, before)]
+            changed += ["approvals", "workflows", "incidents", *map(topic_of, watched)]
         if self._seen[1] != others:
             changed += ["dead-letters", "agents"]
         last = select_one(self._model.db, "SELECT partition, log_offset FROM decisions ORDER BY rowid DESC LIMIT 1")
         self._announce(changed, f"{last[0]}:{last[1]}" if last else "")
-
-    def _tell_asked(self, approval_ids: object) -> None:
-        if approval_ids:
-            self._announce(["approvals", "status"])
 
     def _announce(self, changed: list[str], position: str = "") -> None:
         self._hub.tell(changed, position)

@@ -4,10 +4,11 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
+import apsw
 import orjson
 import pytest
 from console_pages import CODE, OPERATOR_NAME, OWN, URL, Browser, Mesh, approval_id, small_mesh, until
@@ -18,7 +19,8 @@ from mesh.codec.approver_keys import encode_key
 from mesh.codec.links import approval_link, approval_ref
 from mesh.console.app import ACTIONS, PAGES
 from mesh.console.guard import HEADERS
-from mesh.console.hub import Hub
+from mesh.console.hub import TOPICS as LIVE
+from mesh.console.hub import Hub, topic_of
 from mesh.console.listening import listen_on
 from mesh.console.pages import approvals, workflows
 from mesh.console.parameters import BadParameter, Parameters
@@ -27,6 +29,7 @@ from mesh.core import events as ev
 from mesh.core.approver_keys import SpeaksFor
 from mesh.core.json_values import digest
 from mesh.errors import BrokerUnavailable, OperatorError
+from mesh.inspection.inbox import Inbox
 from mesh.ports import TopicPartition
 from mesh.web_server import url_of
 
@@ -484,14 +487,28 @@ async def test_a_short_link_leads_to_its_approval(mesh: Mesh) -> None:
     assert approval_link("https://mesh.example.org/", approval_id()) == f"https://mesh.example.org/approval?id={ONE}"
 
 
+async def heard(stream: AsyncIterator[bytes]) -> set[str]:
+    """The topics of the next message of a stream."""
+    async with asyncio.timeout(30):
+        message = (await anext(stream)).decode()
+    assert message.startswith("event: changed\nid: "), message
+    return set(message.partition("\ndata: ")[2].split())
+
+
+async def opened(hub: Hub, *topics: str, since: str = "") -> AsyncGenerator[bytes, None]:
+    stream = hub.stream("ana", topics, since)
+    assert await anext(stream) == b"retry: 2000\n\n"
+    return stream
+
+
 async def test_a_stream_says_what_has_changed_and_ends_when_the_console_stops() -> None:
     hub = Hub()
-    stream = hub.stream("ana", ["workflows", "approvals"], last_id="")
-    assert await anext(stream) == b"retry: 2000\n\n"
+    stream = await opened(hub, "workflows", "approvals")
     waiting = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
     hub.tell(["workflows", "agents"], "7:48213")
-    assert await waiting == b"event: changed\nid: 7:48213\ndata: workflows\n\n"
+    assert await waiting == f"event: changed\nid: {hub.mark}\ndata: workflows\n\n".encode()
+    assert hub.mark.endswith(".7:48213")
     assert hub.streams_of("ana") == 1
     ending = asyncio.create_task(anext(stream, None))
     hub.close()
@@ -499,21 +516,77 @@ async def test_a_stream_says_what_has_changed_and_ends_when_the_console_stops() 
     assert hub.streams_of("ana") == 0
 
 
-async def test_who_comes_back_hears_at_once_that_they_missed_something() -> None:
+@pytest.mark.parametrize("topic", [*LIVE, topic_of("pay:1")])
+async def test_a_change_between_a_page_and_its_stream_is_told(topic: str) -> None:
     hub = Hub()
-    hub.tell([], "1:2")
-    stream = hub.stream("ana", ["workflows"], last_id="1:1")
-    assert await anext(stream) == b"retry: 2000\n\n"
-    assert await anext(stream) == b"event: changed\nid: 1:2\ndata: workflows\n\n"
+    page = hub.mark
+    hub.tell(["workflows", topic])
+    stream = await opened(hub, topic, since=page)
+    assert await heard(stream) == {topic}
     await stream.aclose()
 
 
-async def test_a_decision_is_told_to_those_who_look_at_its_workflow(mesh: Mesh) -> None:
-    stream = mesh.console.desk.hub.stream("ana", [f"workflow:{workflow(1)}"], "")
-    await anext(stream)
+async def test_only_what_has_changed_since_the_page_is_told() -> None:
+    hub = Hub()
+    hub.tell(["agents"])
+    page = hub.mark
+    hub.tell(["incidents"])
+    stream = await opened(hub, "agents", "incidents", since=page)
+    assert await heard(stream) == {"incidents"}
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("since", [Hub().mark, "nonsense", "1:1", "a.b.c"])
+async def test_who_comes_with_a_foreign_mark_fetches_everything(since: str) -> None:
+    stream = await opened(Hub(), "workflows", "agents", since=since)
+    assert await heard(stream) == {"workflows", "agents"}
+    await stream.aclose()
+
+
+async def test_a_change_while_a_message_is_sent_is_told_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.console.hub.EVERY_S", 0)
+    hub = Hub()
+    stream = await opened(hub, "workflows", "agents")
+    hub.tell(["workflows"])
+    assert await heard(stream) == {"workflows"}
+    # the stream is still at its message: nothing has asked for the next
+    hub.tell(["agents"])
+    assert await heard(stream) == {"agents"}
+    await stream.aclose()
+
+
+async def test_what_another_process_has_read_into_the_inbox_first_is_told(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = mesh.console.desk.hub
+    page = hub.mark
+    # as if `mesh approvals` had written the file a moment before
+    monkeypatch.setattr(Inbox, "catch_up", lambda _: asyncio.sleep(0))
+    with apsw.Connection(str(mesh.console.config.inbox)) as other:
+        other.execute("INSERT OR REPLACE INTO positions VALUES (0, 1000, x'00')")
+    stream = await opened(hub, "approvals", since=page)
+    assert await heard(stream) == {"approvals"}
+    await stream.aclose()
+
+
+async def test_a_decision_is_told_to_those_who_look_at_its_workflow_among_many_others(mesh: Mesh) -> None:
+    page = await mesh.browser(ANA).shows(f"/workflow?id={WORKFLOW}")
+    assert f'data-live="{topic_of(workflow(1))}"' in page
+    stream = await opened(mesh.console.desk.hub, topic_of(workflow(1)))
     await mesh.writer.decide(workflow(1), event_cause(1, 90), approved(1, "answer-x"))
-    async with asyncio.timeout(30):
-        assert f"data: workflow:{workflow(1)}".encode() in await anext(stream)
+    for number in range(100, 130):
+        await mesh.writer.decide(workflow(number), event_cause(number, 90), started(number))
+    assert await heard(stream) == {topic_of(workflow(1))}
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("name", ["pay:1", "an order, of 1 & 2", "ü/ö%20"])
+async def test_any_workflow_can_be_watched(name: str) -> None:
+    hub = Hub()
+    stream = await opened(hub, topic_of(name))
+    assert hub.watched() == {name}
+    hub.tell([topic_of(name)])
+    assert await heard(stream) == {topic_of(name)}
     await stream.aclose()
 
 

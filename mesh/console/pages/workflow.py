@@ -14,6 +14,7 @@ from starlette.responses import Response
 from mesh.console import words
 from mesh.console.desk import Desk, Forbidden, link
 from mesh.console.graph import MOST_BOXES, draw
+from mesh.console.hub import topic_of
 from mesh.console.parameters import BadParameter, Parameters
 from mesh.console.staff import Reader
 from mesh.console.words import TONES, State
@@ -83,7 +84,7 @@ async def workflow(desk: Desk, request: Request, reader: Reader) -> Response:
         request,
         reader,
         "workflow.html",
-        live=f"workflow:{workflow_id}" if " " not in workflow_id else "workflows",
+        live=topic_of(workflow_id),
         given=given,
         row=found.row,
         state=words.state_of(found.row, found.steps),

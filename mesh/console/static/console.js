@@ -28,7 +28,7 @@ setInterval(tick, 1000);
 
 // Live parts ---------------------------------------------------------------------------------------
 
-let fetching = false, again = false, sending = false;
+let fetching = false, again = false, sending = false, skipped = false;
 
 // A form that is under way leads to its own page: nothing may load this one again.
 document.addEventListener("submit", (event) => { sending = event.target.method === "post"; });
@@ -44,9 +44,11 @@ async function refresh() {
     if (answer.redirected || !answer.ok) { location.reload(); return; }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (sending) return;
+    document.body.dataset.since = page.body.dataset.since || "";
     for (const part of $$("[data-part]")) {
       const fresh = page.getElementById(part.id);
-      if (!fresh || part.dataset.was === fresh.innerHTML || part.contains(document.activeElement)) continue;
+      if (!fresh || part.dataset.was === fresh.innerHTML) continue;
+      if (part.contains(document.activeElement)) { skipped = true; continue; }
       const open = $$("details", part).map((one) => one.open);
       part.replaceChildren(...fresh.cloneNode(true).childNodes);
       $$("details", part).forEach((one, number) => { if (open[number]) one.open = true; });
@@ -63,6 +65,9 @@ async function refresh() {
   }
 }
 
+// what was left as it was while somebody worked in it
+document.addEventListener("focusout", () => { if (skipped) { skipped = false; setTimeout(refresh, 200); } });
+
 function said(text, hue = "") {
   const place = document.getElementById("live"), mark = document.createElement("i");
   if (!place) return;
@@ -76,7 +81,8 @@ const PAUSES = [1, 2, 5, 10, 30];
 
 function listen() {
   clearTimeout(timer);
-  stream = new EventSource(`/live?topics=${encodeURIComponent(live.split(" ").join(","))}`);
+  const asked = new URLSearchParams({ topics: live.split(" ").join(","), since: document.body.dataset.since });
+  stream = new EventSource(`/live?${asked}`);
   stream.addEventListener("changed", refresh);
   stream.onopen = () => { if (pause) refresh(); pause = 0; document.documentElement.dataset.stream = "open"; };
   stream.onerror = () => {
