@@ -40,6 +40,9 @@ _LARGE_EXPONENTS: Final = (b"0e000", b"0e+000", b"0e-000")
 """Shapes of bytes that may be a number which is not exact. Searching for them takes a tenth of the
 time of a regular expression."""
 
+_ONLY_JSON: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+"""The encoder's own forms of dates and classes are not pydantic's."""
+
 _NUMBER: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _QUOTE: Final = b'"'
 _BACKSLASH: Final = b"\\"
@@ -92,6 +95,18 @@ def is_written_as(value: Any, raw: bytes) -> bool:
         return orjson.dumps(value) == raw
     except TypeError:  # more than 64 bits, or nothing that JSON has
         return False
+
+
+def written(value: Any) -> bytes | None:
+    """The JSON of a value that has only what JSON has: None if another encoder must tell.
+
+    Nothing of it is lost. What may be NaN or an infinity is left to others, too.
+    """
+    try:
+        made = orjson.dumps(value, option=_ONLY_JSON)
+    except TypeError:
+        return None
+    return None if b"null" in made else made
 
 
 def check_part(raw: bytes, part: Any, *, after: bytes) -> None:

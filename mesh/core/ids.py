@@ -40,6 +40,7 @@ Built-in workflows have no route document. Their ids begin with `mesh.`, as no r
 """
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from struct import unpack
 from typing import Final, NamedTuple
@@ -311,6 +312,8 @@ _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
+# the records of a workflow have one key: its input, its tasks, and its outcome
+@lru_cache(maxsize=1 << 16)
 def murmur2(data: bytes) -> int:
     """Kafka's murmur2, as an unsigned 32-bit number.
 

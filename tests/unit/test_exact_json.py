@@ -1,15 +1,23 @@
 """JSON from outside: exact or refused, wherever it comes in."""
 
 import json
-from collections import deque
+import math
+from collections import defaultdict, deque
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import orjson
 import pytest
 from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, PlainSerializer, TypeAdapter
 
 from mesh import agent
 from mesh.codec import exact_json
@@ -23,7 +31,7 @@ from mesh.codec.github import read_payload
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.log import decode_log_record
 from mesh.codec.outcomes import decode_outcome
-from mesh.codec.tasks import decode_reply, decode_result, decode_task
+from mesh.codec.tasks import Task, decode_reply, decode_result, decode_task
 from mesh.codec.yaml_lines import read_yaml_text
 from mesh.core.inputs import TaskError
 from mesh.errors import MalformedRecord, UnknownFormat
@@ -207,6 +215,16 @@ def test_the_clients_entrances_refuse_it_too() -> None:
     ]
 
 
+def task_of(name: str) -> Task:
+    return decode_task(
+        record(
+            b'{"task_id":"r:k/00000000/s","attempt":1,"workflow_id":"r:k","run_id":"00000000","route":"r","step":"s","agent":"%b",'
+            b'"input":1,"idempotency_key":"i","created_at":"2026-01-01T00:00:00Z","deadline_at":"2026-01-01T00:00:00Z",'
+            b'"reply_to":{"topic":"t","partition":0},"traceparent":""}' % name.encode()
+        )
+    )
+
+
 @pytest.mark.parametrize(
     "output",
     [
@@ -227,16 +245,68 @@ async def test_an_output_that_json_can_not_hold_is_invalid(output: Any) -> None:
     async def odd(value: Any) -> Any:
         return output
 
-    task = decode_task(
-        record(
-            b'{"task_id":"r:k/00000000/s","attempt":1,"workflow_id":"r:k","run_id":"00000000","route":"r","step":"s","agent":"odd",'
-            b'"input":1,"idempotency_key":"i","created_at":"2026-01-01T00:00:00Z","deadline_at":"2026-01-01T00:00:00Z",'
-            b'"reply_to":{"topic":"t","partition":0},"traceparent":""}'
-        )
-    )
-    answer = await AgentCall(odd, threads=DaemonThreads(1, "test")).answer(task)
+    answer = await AgentCall(odd, threads=DaemonThreads(1, "test")).answer(task_of("odd"))
     assert isinstance(answer, TaskError)
     assert answer.kind == "output_invalid"
+
+
+class Shade(StrEnum):
+    DARK = "dark"
+
+
+class Named(NamedTuple):
+    a: int
+
+
+@dataclass
+class Point:
+    x: int
+
+
+ODD = (
+    datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), date(2026, 1, 2), time(3, 4), UUID(int=7), Shade.DARK, Named(1), Point(1),
+    Decimal("0.10"), timedelta(seconds=1), b"bytes", {1}, (1, 2), {1: 2}, {None: 1}, 2**64, -(2**63), math.nan, math.inf,
+    None, "null", "\ud800", "ü", 1e22, -0.0, Path("a"), defaultdict(int, a=1),
+)  # fmt: skip
+
+
+@settings(max_examples=draws(300), deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(ODD),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_what_is_written_in_one_step_is_what_pydantic_writes(value: Any) -> None:
+    if (made := exact_json.written(value)) is not None:
+        assert orjson.loads(made) == orjson.loads(TypeAdapter(Any).dump_json(value))
+        assert exact_json.decode(made) == orjson.loads(made)
+
+
+class Hidden(BaseModel):
+    secret: Annotated[str, Field(exclude=True)] = "s"
+
+
+@pytest.mark.parametrize(
+    ("returned", "output", "expected"),
+    [
+        (dict[str, Any], {"a": [1, None]}, {"a": [1, None]}),
+        (dict[str, Any], {"a": Hidden()}, {"a": {}}),
+        (dict[str, Any], {"a": datetime(2026, 1, 2, tzinfo=UTC)}, {"a": "2026-01-02T00:00:00Z"}),
+        (list[dict[str, str]], [{"a": "b"}], [{"a": "b"}]),
+        (dict[str, Annotated[str, PlainSerializer(str.upper)]], {"a": "b"}, {"a": "B"}),
+        (dict[str, datetime], {"a": datetime(2026, 1, 2, tzinfo=UTC)}, {"a": "2026-01-02T00:00:00Z"}),
+        (Hidden, Hidden(), {}),
+    ],
+)
+async def test_an_output_is_written_by_its_type(returned: Any, output: Any, expected: Any) -> None:
+    async def handler(value: Any) -> Any:
+        return output
+
+    handler.__annotations__["return"] = returned
+    answer = await AgentCall(agent("typed")(handler), threads=DaemonThreads(1, "test")).answer(task_of("typed"))
+    assert isinstance(answer, bytes), answer
+    assert orjson.loads(answer) == expected
 
 
 # --- any bytes ------------------------------------------------------------------------------------

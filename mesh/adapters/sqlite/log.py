@@ -9,14 +9,13 @@ chunk, so no second table has to be kept in step.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import apsw
 import msgspec
 
 from mesh.adapters.sqlite.chunks import chunks_of, keys_of, records_of, without_first
-from mesh.core.ids import murmur2
+from mesh.core.ids import partition_of_key
 from mesh.errors import TopicMissing
 from mesh.ports import Delivery, OutRecord, Record, SendFailure, TopicInfo, TopicPartition, TopicSpec
 
@@ -33,9 +32,6 @@ _CHUNK: Final = (
 )
 _INSERT: Final = "INSERT INTO chunk (pos, count, timestamp_ms, payload) VALUES (?, ?, ?, ?)"
 _READ: Final = "SELECT pos, timestamp_ms, payload FROM chunk WHERE pos >= ?1 AND pos < ?2 ORDER BY pos LIMIT ?3"
-
-# keys come back: the log, tasks and outcomes of a workflow have the same ones
-_hash: Final = lru_cache(maxsize=1 << 16)(murmur2)
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -145,7 +141,7 @@ class Catalogue:
                 self._keyless += 1
                 partition = self._keyless % count
             else:
-                partition = (_hash(record.key) & 0x7FFFFFFF) % count
+                partition = partition_of_key(record.key, count)
         elif not 0 <= partition < count:
             why = f"the topic {record.topic!r} has {count} partitions, and no partition {partition}"
             return SendFailure(0, Delivery.TOPIC_MISSING, why)
