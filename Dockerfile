@@ -45,7 +45,8 @@ USER 10001:10001
 WORKDIR /var/lib/mesh
 VOLUME /var/lib/mesh
 STOPSIGNAL SIGTERM
-# The service's event loop touches a file; this fails when the loop hangs, never because the broker is away.
+# The service's event loop touches a file; this fails when the loop hangs, never because the broker is away: who starts unhealthy
+# containers again (Swarm, podman) must not do it then. Where readiness is meant (compose, the chart) it is `mesh health --ready`.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=30s --retries=3 CMD ["mesh", "health"]
 ENTRYPOINT ["mesh"]
 CMD ["--help"]

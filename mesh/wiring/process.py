@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from mesh.errors import MeshError
-from mesh.heartbeat_file import write_heartbeat
+from mesh.heartbeat_file import beat, remove_heartbeat
 from mesh.settings import (
     Settings,
 )
@@ -73,21 +73,19 @@ async def beat_until_cancelled(
     """Touch the heartbeat file from the event loop itself, from `ready` on.
 
     So a blocked loop shows. `waits_for`: why the service is not ready for work, empty if it is. The
-    file says so, for `mesh health --ready`.
+    file says so, for `mesh health --ready`. What a predecessor has left there goes at once.
     """
+    path = settings.heartbeat_path
+    with suppress(OSError):
+        remove_heartbeat(path, of_others=True)
     if ready is not None:
         await ready.wait()
-    path = settings.heartbeat_path
-    is_told, said = False, None
+    is_told = False
     try:
         while True:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                waits = waits_for()
-                if waits != said or not path.exists():
-                    write_heartbeat(path, waits)
-                    said = waits
-                path.touch()
+                beat(path, waits_for())
                 is_told = False
             except OSError as error:
                 if not is_told:
@@ -98,4 +96,5 @@ async def beat_until_cancelled(
             await asyncio.sleep(settings.heartbeat_interval_s)
     finally:
         with suppress(OSError):
-            path.unlink()
+            # a successor may have taken the file over already
+            remove_heartbeat(path, of_others=False)

@@ -30,7 +30,10 @@ async def run_gateway(settings: Settings) -> None:
     config = config_of(settings.gateway_config, host=host.strip("[]"))
     observed, topics = observe(settings, "gateway"), Topics(settings.topic_prefix)
     broker = await open_broker(settings.broker, client_id=f"gateway-{settings.instance}", settings=settings)
-    beating = asyncio.create_task(beat_until_cancelled(settings, str))
+    servers: list[GatewayServer] = []
+    beating = asyncio.create_task(
+        beat_until_cancelled(settings, lambda: "" if servers else "it has not looked at the broker's topics yet")
+    )
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
@@ -45,6 +48,7 @@ async def run_gateway(settings: Settings) -> None:
         )
         server = GatewayServer(gateway, intake, host=host.strip("[]"), port=int(port), drain_s=settings.drain_timeout_s)
         stop_on_signals(server.stop)
+        servers.append(server)
         await server.run()
     finally:
         beating.cancel()

@@ -191,8 +191,10 @@ def test_what_keeps_running_is_probed_and_scraped() -> None:
             continue
         pod = one["spec"]["template"]
         [container] = pod["spec"]["containers"]
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        # one that waits for its broker is alive, and a restart would not help it
+        for probe in ("startupProbe", "livenessProbe"):
             assert container[probe]["exec"]["command"] == ["mesh", "health"]
+        assert container["readinessProbe"]["exec"]["command"] == ["mesh", "health", "--ready"]
         port = container["ports"][0]["containerPort"]
         assert variables(pod["spec"])["MESH_METRICS_ADDRESS"] == f"0.0.0.0:{port}"
         assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(port)

@@ -139,7 +139,9 @@ def test_topics_come_after_kafka_and_everything_else_after_them() -> None:
 
 def test_health_is_checked_wherever_something_keeps_running() -> None:
     assert SERVICES["kafka"]["healthcheck"]["test"][0] == "CMD"
-    assert [name for name, service in OURS.items() if "healthcheck" in service] == ["topics"]
+    checks = {name: service["healthcheck"] for name, service in OURS.items()}
+    assert checks.pop("topics") == {"disable": True}
+    assert {tuple(check["test"]) for check in checks.values()} == {("CMD", "mesh", "health", "--ready")}
 
 
 @pytest.mark.parametrize("name", OURS)

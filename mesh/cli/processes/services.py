@@ -15,7 +15,7 @@ import structlog
 
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.text.format import duration
-from mesh.heartbeat_file import read_readiness
+from mesh.heartbeat_file import read_heartbeat
 from mesh.observability import configure_logging
 from mesh.settings import Settings, load_settings
 from mesh.wiring import load_agents, own_routes, run_agents, run_gateway, run_notifier, run_router
@@ -147,16 +147,21 @@ def health(*, asks_ready: bool, broker: str | None, as_json: bool) -> None:
     path = settings.heartbeat_path
     try:
         age_s = max(0.0, time.time() - path.stat().st_mtime)
-        readiness = read_readiness(path)
+        heartbeat = read_heartbeat(path)
     except OSError:
         found = _Health(f"no heartbeat: {path} is not there; no service runs with these settings")
     else:
-        is_alive = age_s <= settings.heartbeat_max_age_s
-        said = "alive" if is_alive else f"no heartbeat for more than {settings.heartbeat_max_age_s:g} s"
-        if is_alive and asks_ready:
-            said = "ready" if readiness.is_ready else f"alive, and not ready: {readiness.waits_for}"
+        is_there = heartbeat.is_of_a_live_process
+        is_alive = is_there and age_s <= settings.heartbeat_max_age_s
+        said = "alive"
+        if not is_there:
+            said = f"no heartbeat of a process that runs here: process {heartbeat.process.split()[0]} left the file"
+        elif not is_alive:
+            said = f"no heartbeat for more than {settings.heartbeat_max_age_s:g} s"
+        elif asks_ready:
+            said = "ready" if heartbeat.is_ready else f"alive, and not ready: {heartbeat.waits_for}"
         message = f"{said}: the last one was {duration(age_s * 1_000)} ago ({path})"
-        found = _Health(message, is_alive=is_alive, is_ready=is_alive and readiness.is_ready, age_s=age_s)
+        found = _Health(message, is_alive=is_alive, is_ready=is_alive and heartbeat.is_ready, age_s=age_s)
     is_good = found.is_ready if asks_ready else found.is_alive
     _tell(found, is_good=is_good, as_json=as_json)
     if not is_good:

@@ -90,7 +90,7 @@ containers:
       timeoutSeconds: 10
       failureThreshold: 60
     readinessProbe:
-      exec: {command: [mesh, health]}
+      exec: {command: [mesh, health, --ready]}
       periodSeconds: 15
       timeoutSeconds: 10
       failureThreshold: 1
