@@ -62,6 +62,11 @@ def decode_card(record: Record) -> AgentCard:
         ) from error
 
 
+def is_registration(record: Record) -> bool:
+    """Whether a record, or a tombstone, is of a registration, by its key alone."""
+    return b"/" not in (record.key or b"/")
+
+
 def _key(card: AgentCard) -> bytes:
     return card.name.encode() if card.registration else f"{card.name}/{card.instance}".encode()
 

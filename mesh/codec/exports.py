@@ -48,7 +48,11 @@ class LogPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportHead(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line. `unread`: records by topic that nobody had decided on: they are not here."""
+    """The first line.
+
+    `unread`: records by topic that nobody had decided on: they are not here. `agents`: those that
+    had a topic for their tasks, so that the first task for one is not undeliverable elsewhere.
+    """
 
     export: int
     mesh: str
@@ -62,6 +66,7 @@ class ExportHead(msgspec.Struct, frozen=True, kw_only=True):
     topics: dict[str, int]  # records by topic, without the prefix
     log: tuple[LogPart, ...]
     unread: dict[str, int]
+    agents: tuple[str, ...] = ()
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,23 +4,29 @@ import gzip
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imported_mesh import PARTITIONS, TOPICS, Drawn, cluster, exported, folded, imported
 
+from mesh.codec.cards import encode_card, withdraw_card, withdraw_registration
 from mesh.codec.exports import ExportInvalid
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.log import decode_log_record, encode_owner_changed
+from mesh.codec.operations import Ordered, encode_operation
 from mesh.codec.state import canonical_workflow
 from mesh.codec.tasks import decode_task
 from mesh.core.crossings import crossing_id
 from mesh.core.events import Decision, LogImported, OwnerChanged
+from mesh.core.inputs import SignReceived
+from mesh.core.state import AgentCard
 from mesh.errors import LogError, OperatorError
 from mesh.inspection.history import importing
 from mesh.inspection.history.folding import SpilledWorkflows
 from mesh.inspection.history.importing import Checked
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
+from mesh.services.agent_runtime.cards import registration_of
 from mesh.services.topic_plan import topic_specs
 from mesh.testing.virtual_time.loop import run
 
@@ -262,6 +268,41 @@ async def test_what_nobody_has_read_is_counted(tmp_path: Path) -> None:
     await old.connect("upstream").send([OutRecord(TOPICS.events, None, b"{}"), OutRecord(TOPICS.commands, None, b"{}")])
     head = await exported(old.connect("export"), tmp_path / "log.gz")
     assert head.unread == {"events": 1, "commands": 1}
+
+
+async def test_signs_of_life_are_missed_by_nobody(tmp_path: Path) -> None:
+    old = cluster("old")
+    await Drawn(1).write(old)
+    said = SignReceived(task_id="r:1/run/a", attempt=1, workflow_id="r:1", status="started", duration_ms=0.0, agent="x")
+    sign = OutRecord(TOPICS.results, b"r:1", msgspec.json.encode(said), (), 1)
+    broken = OutRecord(TOPICS.results, b"r:1", b"no reply", (), 1)
+    await old.connect("x").send([sign, broken, sign])
+    head = await exported(old.connect("export"), tmp_path / "log.gz")
+    assert head.unread == {"results": 1}
+
+
+async def test_each_agent_has_its_topic_before_it_is_started(file: Path) -> None:
+    new = cluster("new")
+    broker = new.connect("import")
+    await imported(broker, file)
+    # or the first task for one that starts later than the router is undeliverable, an incident
+    assert {TOPICS.tasks("x"), TOPICS.tasks("y")} <= set(await broker.topics())
+
+
+async def test_what_a_mesh_knows_beside_its_log_goes_with_it(tmp_path: Path) -> None:
+    old = cluster("old")
+    await Drawn(1).write(old)
+    card = AgentCard(name="x", version="1", topic=TOPICS.tasks("x"), instance="x-1", capabilities=("words.count",))
+    registration = registration_of(card)
+    wanted = Ordered(operation="op-1", command="cancel", total=1, chunks=1, rate=20, by="ana", reason="over", at_ms=0)
+    kept = [encode_card(registration, topics=TOPICS), withdraw_registration("y", topics=TOPICS)]
+    kept.append(encode_operation(wanted, topics=TOPICS))
+    await old.connect("x").send([*kept, encode_card(card, topics=TOPICS), withdraw_card(card, topics=TOPICS)])
+    await exported(old.connect("export"), tmp_path / "log.gz")
+    broker = cluster("new").connect("import")
+    await imported(broker, tmp_path / "log.gz")
+    found = await read(broker, TOPICS.agents, 1) + await read(broker, TOPICS.operations, 1)
+    assert [(one.key, one.value) for one in found] == [(one.key, one.value) for one in kept]
 
 
 async def test_the_begin_of_the_log_must_be_there(tmp_path: Path) -> None:

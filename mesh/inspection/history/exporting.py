@@ -11,16 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from mesh.codec.cards import is_registration
 from mesh.codec.exports import VERSION, ExportHead, ExportWriter, LogPart, head_bytes
 from mesh.codec.log import decode_log_record
+from mesh.codec.tasks import decode_reply
+from mesh.core.inputs import SignReceived
 from mesh.core.state import PartitionState
 from mesh.core.topics import Topics
-from mesh.errors import LogError, NotFound
+from mesh.errors import LogError, MalformedRecord, NotFound
 from mesh.inspection.history.folding import digests, joint_digest, log_ends, records_of, spilled_fold
-from mesh.ports import Broker, TopicInfo, TopicPartition
+from mesh.ports import Broker, Record, TopicInfo, TopicPartition
 
-KEPT: Final = ("definitions", "approvals.people", "approvals.delegations", "approvals.open")
-"""Topics below the prefix that go with the log. All of them are compacted."""
+_AGENTS: Final = "agents"
+KEPT: Final = ("definitions", "approvals.people", "approvals.delegations", "approvals.open", "operations", _AGENTS)
+"""Topics below the prefix that go with the log. All of them are compacted.
+
+Of the agents' topic only registrations go: by these a step that asks for a capability finds an
+agent that has not been started yet. Cards say that a process is alive.
+"""
 
 
 async def export_log(
@@ -55,6 +63,7 @@ async def export_log(
             topics=dict(export.counts),
             log=tuple(export.parts),
             unread=await _unread(broker, topics, export.states, found),
+            agents=_agents(topics, found),
         )
         with whole.open("wb") as out, body.open("rb") as lines:
             out.write(head_bytes(head))
@@ -104,9 +113,10 @@ class _Export:
             places = [TopicPartition(topic, p) for p in range(found[topic].partitions)] if topic in found else []
             for place, end in (await self._broker.end_offsets(places)).items():
                 async for batch in records_of(self._broker, place, end):
-                    for record in batch:
+                    kept = [record for record in batch if name != _AGENTS or is_registration(record)]
+                    for record in kept:
                         self.writer.write(record, name)
-                    self.counts[name] += len(batch)
+                    self.counts[name] += len(kept)
         self.writer.close()
 
 
@@ -125,13 +135,17 @@ def _check_one_moment(topics: Topics, states: Mapping[int, PartitionState]) -> N
                 )
 
 
+def _agents(topics: Topics, found: Mapping[str, TopicInfo]) -> tuple[str, ...]:
+    """The agents that have a topic for their tasks."""
+    prefix = topics.tasks("")
+    return tuple(sorted(name.removeprefix(prefix) for name in found if name.startswith(prefix)))
+
+
 async def _unread(
     broker: Broker, topics: Topics, states: Mapping[int, PartitionState], found: Mapping[str, TopicInfo]
 ) -> dict[str, int]:
     """Inputs that are on the broker and not in the log, by topic below the prefix."""
-    reached: dict[TopicPartition, int] = {}
-    for topic in (topics.results, topics.inbox):
-        reached |= {TopicPartition(topic, p): state.positions.get(topic, 0) for p, state in states.items()}
+    decided = {TopicPartition(topics.inbox, p): state.positions.get(topics.inbox, 0) for p, state in states.items()}
     copied = [
         TopicPartition(topic, p)
         for topic in (topics.events, topics.responses, topics.commands)
@@ -139,10 +153,30 @@ async def _unread(
         for p in range(found[topic].partitions)
     ]
     committed = await broker.committed(topics.ingress_group, copied)
-    reached |= {place: 0 if (at := committed.get(place)) is None else at.offset for place in copied}
+    decided |= {place: 0 if (at := committed.get(place)) is None else at.offset for place in copied}
+    left = Counter[str]()
+    for place, (begin, end) in (await _rest(broker, decided, found)).items():
+        left[place.topic] += end - begin
+    results = {TopicPartition(topics.results, p): state.positions.get(topics.results, 0) for p, state in states.items()}
+    for place, (begin, end) in (await _rest(broker, results, found)).items():
+        async for batch in records_of(broker, place, end, begin=begin):
+            left[place.topic] += sum(not _is_sign(record) for record in batch)
+    return {topic.removeprefix(topics.prefix): count for topic, count in left.items() if count}
+
+
+async def _rest(
+    broker: Broker, reached: Mapping[TopicPartition, int], found: Mapping[str, TopicInfo]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Where each partition has something behind what was reached: its begin and its end."""
     there = [place for place in reached if place.topic in found]
     begins, ends = await broker.begin_offsets(there), await broker.end_offsets(there)
-    left = Counter[str]()
-    for place in there:
-        left[place.topic.removeprefix(topics.prefix)] += max(0, ends[place] - max(begins[place], reached[place]))
-    return {topic: count for topic, count in left.items() if count}
+    rest = {place: (max(begins[place], reached[place]), ends[place]) for place in there}
+    return {place: (begin, end) for place, (begin, end) in rest.items() if begin < end}
+
+
+def _is_sign(record: Record) -> bool:
+    """Whether it is a sign of life. No decision follows from it, so it is missed by nobody."""
+    try:
+        return isinstance(decode_reply(record), SignReceived)
+    except MalformedRecord:
+        return False

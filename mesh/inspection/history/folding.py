@@ -123,9 +123,11 @@ async def log_ends(broker: Broker, topic: str, partitions: int) -> dict[TopicPar
     return dict(await broker.end_offsets(places))
 
 
-async def records_of(broker: Broker, place: TopicPartition, end: int) -> AsyncIterator[Sequence[Record]]:
-    """The records of a partition from its begin up to `end`, in batches."""
-    begins = await broker.begin_offsets([place])
+async def records_of(
+    broker: Broker, place: TopicPartition, end: int, *, begin: int | None = None
+) -> AsyncIterator[Sequence[Record]]:
+    """The records of a partition up to `end`, in batches; from its begin on unless one is given."""
+    begins = await broker.begin_offsets([place]) if begin is None else {place: begin}
     reader = await broker.reader()
     try:
         reader.assign(begins)

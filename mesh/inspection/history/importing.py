@@ -88,11 +88,12 @@ class Checked:
             yield from ExportReader(file).records()
 
     def agents(self) -> set[str]:
-        """The agents whose tasks are under way."""
+        """The agents that had a topic for their tasks, and those whose tasks are under way."""
         states = (state for _, workflows in self.folds.values() for _, state in workflows.states())
-        return {
+        running = {
             step.agent for state in states for step in state.steps.values() if step.status == "running" and step.agent
         }
+        return running | set(self.head.agents)
 
     def close(self) -> None:
         for _, workflows in self.folds.values():
