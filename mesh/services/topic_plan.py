@@ -105,6 +105,14 @@ def topic_specs(
     return specs
 
 
+def task_topic_config(replicas: int) -> dict[str, str]:
+    """What an agent gives the topic of its tasks, where it has to create it."""
+    [config] = [
+        spec.config for spec in topic_specs(Topics(""), 1, ["any"], replicas=replicas) if spec.name == "tasks.any"
+    ]
+    return dict(config)
+
+
 def topics_of_router(topics: Topics) -> list[str]:
     """Those that a router reads or writes, but for the agents' own."""
     return [
@@ -122,8 +130,15 @@ def fixed_topics(topics: Topics) -> frozenset[str]:
 async def plan(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
     """What differs, in the order of `specs`; empty if the broker has all of it."""
     there = await broker.topics(configs_of=[spec.name for spec in specs])
-    fixed = fixed_topics(topics)
-    return [found for spec in specs for found in _differences(spec, there.get(spec.name), fixed=spec.name in fixed)]
+    fixed, log = fixed_topics(topics), there.get(topics.log)
+    differences: list[Difference] = []
+    for spec in specs:
+        info = there.get(spec.name)
+        # the log says what the mesh began with; without one, what is there says it
+        known = log or info
+        began = known.partitions if known is not None and spec.name in fixed else None
+        differences += _differences(spec, info, fixed=began)
+    return differences
 
 
 async def apply(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
@@ -141,7 +156,8 @@ async def apply(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -
     return found
 
 
-def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> list[Difference]:
+def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: int | None) -> list[Difference]:
+    """`fixed`: how many partitions the mesh began with, where this topic has to have as many."""
     if info is None:
         wanted = f"{spec.partitions} partition{'s' if spec.partitions > 1 else ''}"
         return [
@@ -158,10 +174,20 @@ def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> lis
     ]
 
 
-def _of_partitions(spec: TopicSpec, info: TopicInfo, *, fixed: bool) -> Difference:
-    if fixed:
+def _of_partitions(spec: TopicSpec, info: TopicInfo, *, fixed: int | None) -> Difference:
+    if fixed == spec.partitions and info.partitions < fixed:
         fix = (
-            f"set MESH_PARTITIONS={info.partitions}, which is what this mesh began with; for another count begin a new mesh "
+            f"this mesh began with {fixed}: stop its routers, then "
+            f"kafka-topics.sh --alter --topic {spec.name} --partitions {fixed}"
+        )
+    elif fixed == spec.partitions:
+        fix = (
+            f"this mesh began with {fixed}: stop its routers and delete the topic, with what is unread on it; then "
+            "`mesh topics apply` creates it"
+        )
+    elif fixed is not None:
+        fix = (
+            f"set MESH_PARTITIONS={fixed}, which is what this mesh began with; for another count begin a new mesh "
             "under another MESH_TOPIC_PREFIX"
         )
     elif info.partitions < spec.partitions:
@@ -169,7 +195,7 @@ def _of_partitions(spec: TopicSpec, info: TopicInfo, *, fixed: bool) -> Differen
     else:
         fix = "it works as it is"
     return Difference(
-        kind="partitions_fixed" if fixed else "partitions",
+        kind="partitions" if fixed is None else "partitions_fixed",
         topic=spec.name,
         wanted=str(spec.partitions),
         found=f"{info.partitions} partition{'s' if info.partitions > 1 else ''}",

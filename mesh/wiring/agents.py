@@ -65,6 +65,7 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
             settings=AgentSettings(
                 task_partitions=settings.task_partitions,
                 task_replicas=settings.replicas,
+                task_topic_config=partial(_task_topic_config, settings.replicas),
                 poll_records=settings.batch_records,
                 card_every_s=settings.card_interval_s,
                 drain_s=settings.drain_timeout_s,
@@ -80,6 +81,12 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
         beating.cancel()
         await broker.close()
         await observed.close()
+
+
+def _task_topic_config(replicas: int) -> dict[str, str]:
+    from mesh.services.topic_plan import task_topic_config  # noqa: PLC0415 - most find their topic, and read no contract
+
+    return task_topic_config(replicas)
 
 
 def _agents_wait_for(runtimes: "Sequence[AgentRuntime]") -> str:

@@ -23,6 +23,7 @@ from mesh.adapters.kafka.security import Secret, Security, TokenFile
 from mesh.errors import BrokerError, BrokerRefused
 from mesh.ports import Delivery, OutRecord, TopicPartition, TopicSpec
 from mesh.services.topic_acls import ROLES
+from mesh.services.topic_plan import contracts
 
 pytestmark = pytest.mark.kafka
 
@@ -227,6 +228,27 @@ async def test_a_right_that_is_read_alone_does_not_write(cluster: SecureCluster,
         await broker.close()
     assert failure.code is Delivery.REFUSED
     assert f"does not allow User:mesh-approver to write to the topic {readable}" in failure.message
+
+
+async def test_doctor_names_each_topic_that_it_may_not_read_and_no_other(
+    cluster: SecureCluster, secure_mesh: MeshProcesses
+) -> None:
+    await granted(cluster, secure_mesh)
+
+    async def rights(holder: str) -> Any:
+        doctor = await secure_mesh.cli("doctor", "--json", "--timeout", "60", code=None, **cluster.env(user_of(holder)))
+        [check] = [one for one in doctor.json["checks"] if one["check"] == "rights"]
+        return check
+
+    assert (await rights("operator"))["findings"] == []
+    [finding] = (await rights("router"))["findings"]
+    # it sees them, since it writes to them
+    written = [
+        secure_mesh.prefix + one.name
+        for one in contracts()
+        if "operator" in one.readers and "router" in one.writers and "router" not in one.readers
+    ]
+    assert finding["what"] == f"we may not read {', '.join(sorted(written))}"
 
 
 async def test_a_part_that_lacks_a_right_ends_with_one_line_that_says_so(

@@ -156,6 +156,13 @@ CASES: Final = (
     ),
     Case("topics", lambda: topics.of_topics([]), lambda: topics.of_topics([difference("codec")]), "error", "mesh.log"),
     Case(
+        "topics",
+        lambda: topics.of_topics([]),
+        lambda: topics.of_topics([difference("missing")], has_rights=True),
+        "error",
+        "or hidden from us",
+    ),
+    Case(
         "topics", lambda: topics.of_topics([]), lambda: topics.of_topics([difference("config")]), "warning", "mesh.log"
     ),
     Case(
@@ -312,6 +319,30 @@ CASES: Final = (
 )
 
 
+@pytest.mark.parametrize(
+    ("wanted", "severity", "why"),
+    [
+        ("cleanup.policy=delete", "error", "drops records"),
+        ("retention.ms=-1", "error", "drops records"),
+        ("retention.ms=604800000", "warning", "another time"),
+        ("message.timestamp.type=LogAppendTime", "warning", "senders'"),
+        ("max.message.bytes=4194304", "warning", "incidents"),
+        ("segment.ms=1", "warning", "contract"),
+    ],
+)
+def test_each_setting_of_a_topic_says_what_it_does(wanted: str, severity: Severity, why: str) -> None:
+    [finding] = topics.of_topics([replace(difference("config"), wanted=wanted)])
+    assert finding.severity == severity
+    assert why in finding.why
+
+
+def test_all_topics_that_are_missing_are_one_finding() -> None:
+    lost = [replace(difference("missing"), topic=f"mesh.{n}", wanted="1 partition") for n in range(30)]
+    [finding] = topics.of_topics(lost)
+    assert finding.what.startswith("not there: mesh.0 (1 partition), mesh.1 ")
+    assert finding.what.endswith(" and 10 more")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.check}: {case.says}")
 def test_a_check_finds_nothing_in_a_good_mesh_and_something_in_a_bad_one(case: Case) -> None:
     assert list(case.good()) == []
@@ -400,7 +431,7 @@ async def test_a_broker_that_hangs_is_a_finding_and_what_needs_no_broker_is_look
         await asyncio.get_running_loop().create_future()
         yield MemoryCluster(SystemClock()).connect("never")
 
-    found = await examine(patient(tmp_path), hanging, model_at(tmp_path), limit_s=0.2)
+    found = await examine(patient(tmp_path), hanging, model_at(tmp_path), limit_s=0.2, slack_s=0.0)
     outcomes = {one.check: one.outcome for one in found.checks}
     assert outcomes[OPEN_BROKER] == "late"
     assert outcomes["metrics"] == "good"
@@ -448,7 +479,7 @@ def test_the_command_shows_each_check_and_changes_nothing(tmp_path: Path, monkey
     said = CliRunner().invoke(mesh, ["doctor", "--timeout", "60"])
     assert said.exit_code == 1, said.output
     assert all(check.name in said.stdout for check in CHECKS)
-    assert "do:  `mesh topics apply` creates it" in said.stdout
+    assert "do:  `mesh topics apply` creates what is missing" in said.stdout
     told = json.loads(CliRunner().invoke(mesh, ["doctor", "--timeout", "60", "--json"]).stdout)
     assert [one["check"] for one in told["checks"]] == ["broker", "log", *(check.name for check in CHECKS)]
     assert told["worst"] == "error"

@@ -9,6 +9,7 @@ from mesh.errors import RouteInvalid
 from mesh.inspection.doctor.patient import Patient, in_thread
 from mesh.inspection.doctor.values import Finding, Result, found
 from mesh.inspection.route_versions import Stored, Use, read_stored, uses
+from mesh.inspection.wording.phrases import counted
 
 _DIGITS: Final = 12
 
@@ -16,7 +17,10 @@ _DIGITS: Final = 12
 async def check_definitions(patient: Patient) -> Result:
     stored, used = await read_stored(patient.broker, patient.topics), uses(patient.model.db)
     count = len(stored.digests())
-    return found(of_versions(stored, used), f"{count} routes are active, {len(stored.versions)} versions stored")
+    return found(
+        of_versions(stored, used),
+        f"active: {counted(count, 'route')}, stored: {counted(len(stored.versions), 'version')}",
+    )
 
 
 def of_versions(stored: Stored, used: Mapping[str, Use]) -> Iterator[Finding]:
@@ -26,7 +30,7 @@ def of_versions(stored: Stored, used: Mapping[str, Use]) -> Iterator[Finding]:
         if use.running and digest and digest not in known:
             yield Finding(
                 severity="error",
-                what=f"{use.running:,} workflows run on the version {_short(digest)}, which is not stored",
+                what=f"{_running(use.running)} on the version {_short(digest)}, which is not stored",
                 why="a router that takes them over can't go on with them",
                 next_step="mesh routes apply FILE, with the file of that version; then the present one again",
             )
@@ -53,7 +57,7 @@ async def check_files(patient: Patient) -> Result:
         return found(of_invalid(error, paths))
     on_disk = {one.route.name: one.route.digest for one in loaded}
     active = (await read_stored(patient.broker, patient.topics)).digests()
-    return found(of_files(on_disk, active), f"{len(on_disk)} routes in {', '.join(map(str, paths))}")
+    return found(of_files(on_disk, active), f"{counted(len(on_disk), 'route')} in {', '.join(map(str, paths))}")
 
 
 def of_invalid(error: RouteInvalid, paths: Sequence[Path]) -> Iterator[Finding]:
@@ -87,6 +91,10 @@ def of_files(on_disk: Mapping[str, str], active: Mapping[str, str]) -> Iterator[
             why="it still starts workflows",
             next_step=f"nothing, if its file is elsewhere; else mesh routes apply --withdraw {name}",
         )
+
+
+def _running(count: int) -> str:
+    return f"{counted(count, 'workflow')} {'runs' if count == 1 else 'run'}"
 
 
 def _short(digest: str) -> str:

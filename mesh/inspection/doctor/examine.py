@@ -25,6 +25,9 @@ LIMIT_S: Final = 10.0
 The read model has `_READING` times that: it may be made for the first time.
 """
 _READING: Final = 6
+_OPENING_S: Final = 5.0
+"""How much longer opening the broker may take: its client gives up after ten seconds itself, and
+then says why."""
 _CLOSING_S: Final = 5.0
 
 _log = structlog.get_logger()
@@ -39,13 +42,14 @@ async def examine(
     open_model: OpenModel,
     *,
     limit_s: float = LIMIT_S,
+    slack_s: float = _OPENING_S,
     checks: Sequence[Check] = CHECKS,
 ) -> Diagnosis:
     """Make all checks. It ends in bounded time, whatever hangs."""
     at_ms, made = patient.clock.now_ms(), list[Examined]()
     apart = asyncio.create_task(_side_by_side(patient, checks, "nothing", limit_s))
     async with _closing(patient) as opened:
-        made.append(await _bounded(OPEN_BROKER, lambda: _open_broker(patient, open_broker, opened), limit_s))
+        made.append(await _bounded(OPEN_BROKER, lambda: _open_broker(patient, open_broker, opened), limit_s + slack_s))
         if patient.opened is not None:
             made.append(
                 await _bounded(READ_LOG, lambda: _read_log(patient, open_model, opened), limit_s * _READING),

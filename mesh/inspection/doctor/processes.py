@@ -19,6 +19,13 @@ SKEW_MS: Final = 2_000
 """Cards come with a delay of the network; a second between the brokers' clocks is allowed."""
 
 
+_SKEWED_ROUTER: Final = (
+    "deadlines go by the broker's clock all the same; its log has the wrong times, and at ten minutes it may "
+    "hold all deadlines"
+)
+_SKEWED_AGENT: Final = "it takes tasks for expired too early or too late by as much, and its log has the wrong times"
+
+
 class Stamped(msgspec.Struct, frozen=True, kw_only=True):
     """A card's time by the process that wrote it, and by the broker that took it."""
 
@@ -54,7 +61,7 @@ def of_clocks(stamped: Sequence[Stamped], now_ms: int) -> Iterator[Finding]:
             yield Finding(
                 severity="warning",
                 what=f"the clock of {one.who} is {_ahead(ahead_ms)} the broker's",
-                why="deadlines and time-outs come late or early by as much, and its card seems too old or too new",
+                why=_SKEWED_ROUTER if one.who.startswith("router ") else _SKEWED_AGENT,
                 next_step="set that machine's clock by NTP (chronyc tracking shows how far it is off)",
             )
     newest_ms = max((one.stamped_ms for one in stamped), default=0)
@@ -75,8 +82,8 @@ async def check_versions(patient: Patient) -> Result:
     now_ms = patient.clock.now_ms()
     alive = [row for row in routers(patient.model.db) if row.is_alive(now_ms)]
     agents = (await patient.status()).agents
-    said = ", ".join(sorted({row.card.software or "unknown" for row in alive})) or "no router is alive"
-    return found([*of_routers(alive), *of_replicas(agents)], f"routers run {said}")
+    said = ", ".join(sorted({row.card.software or "unknown" for row in alive}))
+    return found([*of_routers(alive), *of_replicas(agents)], f"routers run {said}" if alive else "no router is alive")
 
 
 def of_routers(alive: Sequence[RouterRow]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from mesh.inspection.mesh_status.spans import span
 from mesh.inspection.mesh_status.values import Stuck
 from mesh.inspection.notices import count_undelivered
 from mesh.inspection.read_model.queries.approval_rows import asked_between
+from mesh.inspection.wording.phrases import counted
 from mesh.ports import TopicPartition
 from mesh.services.reading import first_at
 
@@ -24,7 +25,7 @@ _WHY: Final = {
 async def check_work(patient: Patient) -> Result:
     status = await patient.status()
     running = status.workflows.get("running", 0)
-    return found(of_work(status.stuck), f"{running:,} workflows run; mesh status has more")
+    return found(of_work(status.stuck), f"running: {counted(running, 'workflow')}; mesh status has more")
 
 
 def of_work(stuck: Sequence[Stuck]) -> Iterator[Finding]:

@@ -224,7 +224,7 @@ class AgentRuntime:
         if topic in await self._broker.topics():
             return
         settings = self._settings
-        spec = TopicSpec(topic, settings.task_partitions, settings.task_replicas, settings.task_topic_config)
+        spec = TopicSpec(topic, settings.task_partitions, settings.task_replicas, dict(settings.task_topic_config()))
         await self._broker.create_topics([spec])
         if topic not in await self._broker.topics():
             raise TopicMissing(

@@ -1,5 +1,7 @@
 """What can be set for an agent's process, and what it counts."""
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from mesh import defaults
@@ -13,9 +15,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     task_partitions: int = defaults.TASK_PARTITIONS  # of the agent's topic, if it has to be created
     task_replicas: int = defaults.REPLICAS
-    task_topic_config: dict[str, str] = msgspec.field(
-        default_factory=lambda: {"message.timestamp.type": "LogAppendTime"}
-    )
+    task_topic_config: Callable[[], Mapping[str, str]] = lambda: {"message.timestamp.type": "LogAppendTime"}
     # tasks in hand: waiting, running or unsent; never less than twice the concurrency
     buffer_records: int = 1000
     buffer_bytes: int = 32 * 1024 * 1024  # of those that wait; one poll may overshoot it
