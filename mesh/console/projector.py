@@ -21,6 +21,8 @@ from mesh.inspection.inbox import Inbox
 from mesh.inspection.mesh_status import MeshStatus, assess_twice
 from mesh.inspection.read_model import ReadModel
 from mesh.inspection.read_model.schema import select, select_one
+from mesh.inspection.read_model_lag import follow_lag
+from mesh.metrics.meters import Meters
 from mesh.ports import Broker, Clock
 
 _log = structlog.get_logger()
@@ -37,10 +39,18 @@ class Projector:
     """The caches and what follows them. `run` does, until it is cancelled."""
 
     def __init__(
-        self, broker: Broker, topics: Topics, config: ConsoleConfig, *, clock: Clock, hub: Hub, staff: Staff
+        self,
+        broker: Broker,
+        topics: Topics,
+        config: ConsoleConfig,
+        *,
+        clock: Clock,
+        hub: Hub,
+        staff: Staff,
+        meters: Meters | None = None,
     ) -> None:
         self._broker, self._topics, self._config, self._clock = broker, topics, config, clock
-        self._hub, self._staff = hub, staff
+        self._hub, self._staff, self._meters = hub, staff, meters
         self.left = 0
         """Records of the log that are still to be read, while it is read for the first time."""
         self._problems: dict[str, str] = {}  # by what is followed
@@ -75,6 +85,8 @@ class Projector:
                 group.create_task(self._forever(self._read_inbox))
                 group.create_task(self._forever(self._read_log))
                 group.create_task(self._forever(self._look))
+                if self._meters is not None:
+                    group.create_task(follow_lag(self._broker, self._meters, [self._model, self._inbox]))
         finally:
             await self.close()
 

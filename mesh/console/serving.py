@@ -19,6 +19,7 @@ from mesh.console.projector import Projector
 from mesh.console.sessions import Sessions
 from mesh.console.staff import Staff
 from mesh.core.topics import Topics
+from mesh.metrics.meters import Meters
 from mesh.ports import Broker, Clock
 from mesh.services.client import Client
 from mesh.web_server import Server
@@ -31,13 +32,24 @@ STOP_S = 3  # for requests under way; open streams are ended first
 class Console:
     """A console that is not running yet. Takes nothing over: its caller closes the broker."""
 
-    def __init__(self, broker: Broker, topics: Topics, config: ConsoleConfig, *, clock: Clock, client: Client) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        config: ConsoleConfig,
+        *,
+        clock: Clock,
+        client: Client,
+        meters: Meters | None = None,
+    ) -> None:
         self.config = config
         self._hub = Hub()
         self._staff = Staff(broker, topics, clock, login=config.login, approvers=config.approvers)
         self.key = self._staff.load_key(config.folder / "console.pem")
         self._sessions = Sessions(config.folder, clock)
-        self._projector = Projector(broker, topics, config, clock=clock, hub=self._hub, staff=self._staff)
+        self._projector = Projector(
+            broker, topics, config, clock=clock, hub=self._hub, staff=self._staff, meters=meters
+        )
         self.desk = Desk(
             broker,
             topics,

@@ -251,6 +251,15 @@ NOTICES: Final = _counter(
     "mesh.notices", "{notice}", (CHANNEL, STATUS), "Notices by what became of them: delivered, undelivered, dropped."
 )
 
+# Of a process with a read model ------------------------------------------------------------------
+
+READ_MODEL_LAG: Final = _gauge(
+    "mesh.read_model.lag",
+    "{record}",
+    (TOPIC,),
+    "Records that the process's read model does not have yet: what people see there is as old as these.",
+)
+
 PARTS: Final[dict[str, tuple[Metric, ...]]] = {
     "every process": (LOOP_DELAY, SAMPLED_AT),
     "a router": (
@@ -284,6 +293,7 @@ PARTS: Final[dict[str, tuple[Metric, ...]]] = {
     "a router or an agent": (DEAD_LETTERS,),
     "an agent's process": (PROCESS_DURATION, AGENT_TASKS, AGENT_RUNNING, AGENT_HELD, AGENT_DEATHS),
     "a notifier": (NOTICES,),
+    "a console or a notifier": (READ_MODEL_LAG,),
 }
 """All metrics, by the process that has them."""
 

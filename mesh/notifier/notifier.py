@@ -103,6 +103,11 @@ class Notifier:
             self._file, courier, clock, partitions=lambda: self._owned, sort=self._sort, record=self._record
         )
 
+    @property
+    def inbox(self) -> Inbox:
+        """Its read model of what is open."""
+        return self._inbox
+
     def stop(self) -> None:
         self._stopping.set()
 

@@ -42,6 +42,7 @@ async def run_notifier(settings: Settings) -> None:
     observed = observe(settings, "notifier")
     broker = await open_broker(settings.broker, client_id=f"notifier-{settings.instance}", settings=settings)
     ready = asyncio.Event()
+    measuring: asyncio.Task[None] | None = None
     # it beats only once it has read what is open
     beating = asyncio.create_task(beat_until_cancelled(settings, str, ready))
     try:
@@ -66,11 +67,18 @@ async def run_notifier(settings: Settings) -> None:
             on_told=counted_by(observed.meters),
         )
         stop_on_signals(notifier.stop)
+        if observed.meters is not None:
+            from mesh.inspection.read_model_lag import follow_lag  # noqa: PLC0415 - metrics that are off must cost nothing
+
+            measuring = asyncio.create_task(follow_lag(broker, observed.meters, [notifier.inbox]))
         await notifier.run()
     except BaseExceptionGroup as group:
         raise one_error(group) from group
     finally:
         beating.cancel()
+        # at once, since the notifier has closed what it asks
+        if measuring is not None:
+            measuring.cancel()
         await couriers.close()
         await broker.close()
         await observed.close()

@@ -77,6 +77,7 @@ async def run_console(
     login = DevLogin(name=name, code=secrets.token_urlsafe(16), roles=roles)
     listening = listen_on(settings.console_address, is_chosen="console_address" in settings.model_fields_set)
     folder = claim_slot(settings, "console")
+    observed = observe(settings, "console")
     broker = await open_broker(settings.broker, client_id=f"console-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(beat_until_cancelled(settings, str, ready))
@@ -96,7 +97,7 @@ async def run_console(
             login=login,
         )
         client = Client(broker, topics, clock=clock, entropy=SystemEntropy(), max_event_bytes=settings.max_event_bytes)
-        console = Console(broker, topics, config, clock=clock, client=client)
+        console = Console(broker, topics, config, clock=clock, client=client, meters=observed.meters)
         stop_on_signals(console.stop)
 
         def on_ready() -> None:
@@ -110,3 +111,4 @@ async def run_console(
         listening.close()
         beating.cancel()
         await broker.close()
+        await observed.close()

@@ -137,6 +137,14 @@ class Inbox:
             )
         return [TopicPartition(self._topic, number) for number in range(info.partitions)]
 
+    async def reached(self) -> dict[TopicPartition, int]:
+        """The offset up to which each partition is read, 0 where nothing is.
+
+        Raises `NotFound` and `BrokerUnavailable`.
+        """
+        places, positions = await self._partitions(), self._positions()
+        return {place: positions[place][0] if place in positions else 0 for place in places}
+
     def mark(self) -> str:
         """How far the file has read, as one text."""
         rows = select(self.db, "SELECT partition, next_offset, last_digest FROM positions ORDER BY partition")

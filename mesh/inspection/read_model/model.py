@@ -214,6 +214,14 @@ class ReadModel:
             for p in range(self._known[name].partitions)
         ]
 
+    async def reached(self) -> dict[TopicPartition, int]:
+        """The offset up to which each partition of its topics is read, 0 where nothing is.
+
+        Raises `NotFound` and `BrokerUnavailable`.
+        """
+        places, positions = await self._partitions(), self._positions()
+        return {place: positions.get(place, 0) for place in places}
+
     def _positions(self) -> dict[TopicPartition, int]:
         rows = select(self.db, "SELECT topic, partition, next_offset FROM positions")
         return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
