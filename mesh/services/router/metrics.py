@@ -7,8 +7,8 @@ each task or question that is open, and is not there at all if metrics are off. 
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 
@@ -222,18 +222,23 @@ class PartitionMetrics:
     def note(self, batch: Batch) -> None:
         """Count what the log has of this batch."""
         kinds: dict[str, int] = {}
+        opened = self._open
         for decision in batch.decisions:
-            kind, workflow_id = decision.cause.kind, decision.workflow_id
+            workflow_id = decision.workflow_id
+            route = ids.route_of(workflow_id)
+            kind = decision.cause.kind
             kinds[kind] = kinds.get(kind, 0) + 1
-            is_open = workflow_id in self._open
+            is_open = workflow_id in opened
             for event in decision.events:
-                if type(event) in _COUNTED:
-                    self._count(workflow_id, decision.at_ms, event)
-                    is_open = is_open or type(event) in _OPENS
+                count = _COUNTS.get(type(event))
+                if count is None:
+                    continue
+                count(self, workflow_id, route, decision.at_ms, event)
+                is_open = is_open or type(event) in _OPENS
             # few workflows are here
             if is_open and self._is_held:
                 self._look_at_events(decision, self._changed(batch, workflow_id))
-            if workflow_id.startswith(_LIMITERS):
+            if route == LIMITER:
                 self._look_at_limiter(batch.changed.get(workflow_id))
         for kind, number in kinds.items():
             self._meters.count(names.DECISIONS, (kind,), number)
@@ -301,61 +306,69 @@ class PartitionMetrics:
             del self._out[workflow_id]
         return found
 
-    def _count(self, workflow_id: str, at_ms: int, event: Event) -> None:
-        meters, route = self._meters, ids.route_of(workflow_id)
-        match event:
-            case TaskDispatched():
-                meters.count(names.STEP_ATTEMPTS, (route, ids.step_of(event.step), event.agent))
-                self._sent(workflow_id, (event.task_id, event.attempt), at_ms, event.agent)
-            case TaskSucceeded() | TaskFailed() | TaskHandedOver():
-                self._result(workflow_id, at_ms, event)
-            case WorkflowStarted():
-                meters.count(names.WORKFLOWS_STARTED, (route,))
-            case WorkflowEnded():
-                meters.count(names.WORKFLOWS_ENDED, (route, event.status))
-                self._out.pop(workflow_id, None)
-            case TasksWithdrawn():
-                for task in event.tasks:
-                    self._back(workflow_id, (task.task_id, task.attempt))
-            case RetryScheduled():
-                meters.count(names.RETRIES, (route, ids.step_of(event.step)))
-            case IncidentRaised():
-                meters.count(names.INCIDENTS_RAISED, (route, event.kind))
-            case ApprovalRequested():
-                meters.count(names.APPROVALS_ASKED, (route,))
-            case TaskHeld():
-                meters.count(names.BUDGET_HELD, (route,))
-            case InputParked():
-                self._router.parked[event.code] += 1
-            case _:
-                pass
+    # One for each kind of event: a table finds it sooner than a `match` of a dozen classes.
 
-    def _result(self, workflow_id: str, at_ms: int, event: TaskSucceeded | TaskFailed | TaskHandedOver) -> None:
-        route, step = ids.route_of(workflow_id), ids.step_of(event.step)
+    def on_task_dispatched(self, workflow_id: str, route: str, at_ms: int, event: TaskDispatched) -> None:
+        self._sent(workflow_id, (event.task_id, event.attempt), at_ms, event.agent)
+        self._meters.count(names.STEP_ATTEMPTS, (route, ids.step_of(event.step), event.agent))
+
+    def on_result(
+        self, workflow_id: str, route: str, at_ms: int, event: TaskSucceeded | TaskFailed | TaskHandedOver
+    ) -> None:
+        step = ids.step_of(event.step)
         sent = self._back(workflow_id, (event.task_id, event.attempt))
         agent = "" if sent is None else sent[1]
         # an attempt that nobody waited for any more has been counted
         if sent is not None:
             error = names.error_type(event.kind) if isinstance(event, TaskFailed) else ""
             self._meters.observe(names.STEP_DURATION, (route, step, agent, error), (at_ms - sent[0]) / 1000)
-        for amount, spent in (event.usage or {}).items():
-            self._meters.count(names.BUDGET_SPENT, (route, step, agent, amount), spent)
+        if event.usage:
+            for amount, spent in event.usage.items():
+                self._meters.count(names.BUDGET_SPENT, (route, step, agent, amount), spent)
+
+    def on_workflow_started(self, _id: str, route: str, _at_ms: int, _event: WorkflowStarted) -> None:
+        self._meters.count(names.WORKFLOWS_STARTED, (route,))
+
+    def on_workflow_ended(self, workflow_id: str, route: str, _at_ms: int, event: WorkflowEnded) -> None:
+        self._out.pop(workflow_id, None)
+        self._meters.count(names.WORKFLOWS_ENDED, (route, event.status))
+
+    def on_tasks_withdrawn(self, workflow_id: str, _route: str, _at_ms: int, event: TasksWithdrawn) -> None:
+        for task in event.tasks:
+            self._back(workflow_id, (task.task_id, task.attempt))
+
+    def on_retry_scheduled(self, _id: str, route: str, _at_ms: int, event: RetryScheduled) -> None:
+        self._meters.count(names.RETRIES, (route, ids.step_of(event.step)))
+
+    def on_incident_raised(self, _id: str, route: str, _at_ms: int, event: IncidentRaised) -> None:
+        self._meters.count(names.INCIDENTS_RAISED, (route, event.kind))
+
+    def on_approval_requested(self, _id: str, route: str, _at_ms: int, _event: ApprovalRequested) -> None:
+        self._meters.count(names.APPROVALS_ASKED, (route,))
+
+    def on_task_held(self, _id: str, route: str, _at_ms: int, _event: TaskHeld) -> None:
+        self._meters.count(names.BUDGET_HELD, (route,))
+
+    def on_input_parked(self, _id: str, _route: str, _at_ms: int, event: InputParked) -> None:
+        self._router.parked[event.code] += 1
 
 
-_LIMITERS: Final = f"{LIMITER}:"
-_OPENS: Final = frozenset({ApprovalRequested, ApprovalRequested2, IncidentRaised})
-_COUNTED: Final = _OPENS | {
-    InputParked,
-    RetryScheduled,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    TaskSucceeded,
-    TasksWithdrawn,
-    WorkflowEnded,
-    WorkflowStarted,
+_COUNTS: Final[dict[type[Event], Callable[[PartitionMetrics, str, str, int, Any], None]]] = {
+    TaskDispatched: PartitionMetrics.on_task_dispatched,
+    TaskSucceeded: PartitionMetrics.on_result,
+    TaskFailed: PartitionMetrics.on_result,
+    TaskHandedOver: PartitionMetrics.on_result,
+    WorkflowStarted: PartitionMetrics.on_workflow_started,
+    WorkflowEnded: PartitionMetrics.on_workflow_ended,
+    TasksWithdrawn: PartitionMetrics.on_tasks_withdrawn,
+    RetryScheduled: PartitionMetrics.on_retry_scheduled,
+    IncidentRaised: PartitionMetrics.on_incident_raised,
+    ApprovalRequested: PartitionMetrics.on_approval_requested,
+    ApprovalRequested2: PartitionMetrics.on_approval_requested,
+    TaskHeld: PartitionMetrics.on_task_held,
+    InputParked: PartitionMetrics.on_input_parked,
 }
+_OPENS: Final = frozenset({ApprovalRequested, ApprovalRequested2, IncidentRaised})
 
 
 def _labelled(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
