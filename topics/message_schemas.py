@@ -450,7 +450,7 @@ def _command() -> dict[str, Any]:
                 **STRING_OR_NULL,
                 "description": (
                     "retry, skip, fail: the incident of this step alone (of one item: `check[7]`; of a "
-                    "compensation: `hotel.undo`)."
+                    "compensation: `hotel.undo`). complete: the step whose output it gives."
                 ),
             },
             "to": {
@@ -462,6 +462,7 @@ def _command() -> dict[str, Any]:
                 "description": "The bulk operation that it is a part of: each workflow obeys one of its commands.",
             },
             "input": {"description": "retry: the input of the one step that has the incident; any JSON."},
+            "output": {"description": "complete: the output of the step; any JSON."},
         },
         "additionalProperties": False,
         "if": {"properties": {"command": {"const": "migrate"}}},
@@ -469,6 +470,11 @@ def _command() -> dict[str, Any]:
         "else": {"properties": {"to": {"enum": [None, ""]}}},
         "allOf": [
             {"if": {"required": ["input"]}, "then": {"properties": {"command": {"const": "retry"}}}},
+            {"if": {"required": ["output"]}, "then": {"properties": {"command": {"const": "complete"}}}},
+            {
+                "if": {"properties": {"command": {"const": "complete"}}},
+                "then": {"required": ["step", "output"], "properties": {"step": SOME_TEXT}},
+            },
             {"if": {"required": ["order"]}, "then": {"properties": {"command": orders}}},
             {"if": {"properties": {"command": orders}}, "then": {"required": ["order"]}},
         ],

@@ -29,7 +29,7 @@ _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)
 # "release" is for clocks, and has a command line of its own: `mesh clock release`
 _KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS if name != "release")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate, "input" with retry'
+_EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail", "pause", "resume", "complete" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate, "input" with retry, "step" and "output" with complete'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,6 +66,7 @@ def encode_command(
     step: str | None = None,
     to: str = "",
     input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+    output: Any = msgspec.UNSET,
     order: ApprovalOrder | None = None,
     operation: str = "",
     traceparent: str | None = None,
@@ -73,7 +74,8 @@ def encode_command(
     """Encode an operator's command.
 
     `command_id` is fresh for each command. `step`: whose incident to retry, skip or fail (a step,
-    an item `check[7]`, a compensation `hotel.undo`); without it, all of them. `to`: the digest to
+    an item `check[7]`, a compensation `hotel.undo`); without it, all of them; of complete, the step
+    whose `output` it gives. `to`: the digest to
     migrate to. `input`: of retry, for the one step that it names. `order`: of extend, reassign and
     void. `operation`: the bulk operation that it is a part of; a workflow obeys each of those once.
     """
@@ -86,6 +88,8 @@ def encode_command(
         data["to"] = to
     if input is not msgspec.UNSET:
         data["input"] = input
+    if output is not msgspec.UNSET:
+        data["output"] = output
     if order is not None:
         data["order"] = order_document(order)
     if operation:
@@ -111,7 +115,7 @@ def decode_command(record: Record) -> CommandGiven:
         what="command",
         required=("command", "workflow_id", "by"),
         optional=("reason", "step", "to", "operation"),
-        anything=("input", "order"),
+        anything=("input", "output", "order"),
         example=_EXAMPLE,
     )
     data = body.data
@@ -131,6 +135,10 @@ def decode_command(record: Record) -> CommandGiven:
         )
     if "input" in data and command != "retry":
         raise MalformedRecord(f"{place(record)}: `input` goes with retry alone; send {_EXAMPLE}")
+    if ("output" in data) != (command == "complete") or (command == "complete" and not data.get("step")):
+        raise MalformedRecord(
+            f"{place(record)}: `output` goes with complete alone, which names a `step`; send {_EXAMPLE}"
+        )
     if ("order" in data) != (command in ORDERS):
         raise MalformedRecord(
             f"{place(record)}: `order` goes with {', '.join(sorted(ORDERS))} alone; send {ORDER_EXAMPLE}"
@@ -148,6 +156,7 @@ def decode_command(record: Record) -> CommandGiven:
         step=data.get("step") or None,
         to=to,
         task_input=data.get("input", msgspec.UNSET),
+        output=data.get("output", msgspec.UNSET),
         operation=data.get("operation") or "",
         order=read_order(record, command, workflow_id, data["order"]) if "order" in data else None,
     )

@@ -31,7 +31,8 @@ class Ordered(_Part, tag="ordered", frozen=True, kw_only=True):
     """What is ordered of each workflow, and how fast.
 
     `total`: how many workflows there are; `chunks`: in how many records their ids are. `rate`:
-    commands a second. `to`: of migrate, the digest of the version by route.
+    commands a second. `input`: of retry; `output`: of complete; `to`: of migrate, the digest of the
+    version by route.
     """
 
     command: Command
@@ -43,6 +44,7 @@ class Ordered(_Part, tag="ordered", frozen=True, kw_only=True):
     at_ms: int
     step: str | None = None
     input: Any = msgspec.UNSET
+    output: Any = msgspec.UNSET
     to: dict[str, str] = {}
     filter: str = ""  # in words
 
@@ -130,6 +132,7 @@ def command_of(ordered: Ordered, workflow_id: str, *, topics: Topics) -> OutReco
         step=ordered.step,
         to=ordered.to.get(workflow_id.partition(":")[0], ""),
         input=ordered.input,
+        output=ordered.output,
         operation=ordered.operation,
     )
 

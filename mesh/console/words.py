@@ -25,6 +25,7 @@ class State(NamedTuple):
 
 STATES: Final = {
     "incident": State("bad", "bad", "Incident"),
+    "paused": State("ask", "idle", "Paused"),
     "asking": State("ask", "ask", "Waits for a person"),
     "running": State("run", "run", "Running"),
     "retrying": State("run", "retry", "Retrying"),
@@ -70,6 +71,8 @@ def state_of(row: WorkflowRow, steps: Sequence[OpenStep] = ()) -> State:
     """A workflow's state, as a list shows it."""
     if row.status != "running":
         return STATES.get(row.status, STATES["standing"])
+    if row.paused_at_ms is not None:
+        return STATES["paused"]
     if row.incidents:
         return STATES["incident"]
     statuses = {step.status for step in steps}

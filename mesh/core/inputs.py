@@ -181,7 +181,9 @@ class AnswerUnreadable(_Inbox, tag="AnswerUnreadable.1", frozen=True, kw_only=Tr
     by: str = ""
 
 
-Command = Literal["cancel", "retry", "skip", "fail", "migrate", "release", "extend", "reassign", "void"]
+Command = Literal[
+    "cancel", "retry", "skip", "fail", "migrate", "release", "extend", "reassign", "void", "complete", "pause", "resume"
+]
 
 
 class ApprovalOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -205,9 +207,10 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     command: Command
     by: str
     reason: str = ""
-    step: str | None = None  # retry, skip, fail: this step's incident; None: all of them
+    step: str | None = None  # retry, skip, fail: this step's incident; None: all of them; complete: the step
     to: str = ""  # migrate: the digest of the version
     task_input: Any = msgspec.UNSET  # retry: of the one step's task or call
+    output: Any = msgspec.UNSET  # complete: of the step
     order: ApprovalOrder | None = None  # extend, reassign, void
     operation: str = ""  # the bulk operation that it is a part of
 

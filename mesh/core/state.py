@@ -31,7 +31,7 @@ StepStatus = Literal[
     "iterating",  # a for-each whose items are under way
     "claiming",  # has succeeded, and waits until its alias is its own
     "again",  # of a loop's body, to begin again in the round to come
-    "held",  # its task waits for more budget
+    "held",  # its task waits for more budget, or until its workflow resumes
     "queued",  # its task waits for the slot of a limit
     "suspended",  # its task waits for an approval that its agent wants
     "incident",  # waits for an operator
@@ -132,6 +132,14 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     undo: tuple[str, ...] = ()
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator holds the workflow: who, why and since when."""
+
+    by: str
+    at_ms: int
+    reason: str = ""
+
+
 class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A step that has begun or is settled. A step that waits for its needs has no state yet.
 
@@ -217,6 +225,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = {}  # asked of limiters and not given back, by place; the last is the one asked last
     limiter: Limiter | None = None  # of a built-in workflow that is one
     operations: tuple[str, ...] = ()  # of operators, whose command it has decided on
+    pause: Pause | None = None  # nothing new of it is sent or begun
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

@@ -117,6 +117,7 @@ def step_times(decisions: Iterable[ev.Decision]) -> dict[str, StepTime]:
                 case (
                     ev.TaskSucceeded(step=step)
                     | ev.CallSucceeded(step=step)
+                    | ev.StepCompleted(step=step)
                     | ev.ApprovalClosed(step=step)
                     | ev.ForEachEnded(step=step)
                     | ev.WaitEnded(step=step)

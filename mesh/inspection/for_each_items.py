@@ -17,6 +17,7 @@ from mesh.core.events import (
     IncidentResolved,
     PortionScheduled,
     StepCancelled,
+    StepCompleted,
     StepGivenUp,
     TaskDispatched,
     TaskSucceeded,
@@ -45,7 +46,7 @@ class Items:
             case TaskDispatched():
                 self.begun.add(place)
                 return False
-            case TaskSucceeded():
+            case TaskSucceeded() | StepCompleted():
                 self.succeeded += 1
                 return False
             case StepGivenUp():

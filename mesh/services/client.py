@@ -326,6 +326,7 @@ class Client:
         step: str | None = None,
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
     ) -> str:
         """Send an operator's command and return its id.
@@ -344,6 +345,7 @@ class Client:
             step=step,
             to=to,
             input=input,
+            output=output,
             order=about,
         )
         await self._send([record])
@@ -359,6 +361,7 @@ class Client:
         step: str | None = None,
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> CommandReceipt:
@@ -370,7 +373,15 @@ class Client:
         # before the command is sent, for the same reason as in `answer`
         starts = await self.command_position()
         command_id = await self.command(
-            command, workflow_id, by=by, reason=reason, step=step, to=to, input=input, about=about
+            command,
+            workflow_id,
+            by=by,
+            reason=reason,
+            step=step,
+            to=to,
+            input=input,
+            output=output,
+            about=about,
         )
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
         if command_id not in found:

@@ -122,8 +122,10 @@ async def test_routers_take_up_changed_rules_and_paused_workflows_go_over_on_com
 
     # A version with one step more, and all that run of the route at once.
     [third] = (await apply(mesh, version("third", MORE)))["routes"]
-    moved = await mesh.json("workflows", "migrate", "--route", "post", "--to", third["digest"], "--reason", "one more")
-    assert moved["counts"] == {"migrated": 18, "already": 0, "refused": 0, "undecided": 0}
+    moved = await mesh.json(
+        "workflows", "migrate", "--route", "post", "--to", third["digest"], "--why", "one more", "--yes"
+    )
+    assert moved["operation"]["counts"] == {"done": 18, "refused": 0, "waiting": 0, "not sent": 0}
     assert await runs_on(mesh) == {third["before"]: 0, third["digest"]: 18, refused["before"]: 0, refused["to"]: 0}
     await publish(mesh, 30)
     asked = await wait_asked(mesh, 30)

@@ -52,6 +52,36 @@ def tried_again_skipped_and_given_up(mesh: MeshKit) -> None:
 
 
 @scenario
+def paused_and_resumed(mesh: MeshKit) -> None:
+    """While it is paused a result and an answer count, and nothing new is sent until it resumes.
+
+    A step that would never get its result has it by hand.
+    """
+    mesh.agent("drafter", "a draft")
+    mesh.agent("scanner", silent)
+    mesh.agent("printer", "printed")
+    mesh.person("ana", roles="editor")
+    steps = {
+        "draft": task("drafter"),
+        "review": {"approval": {"ask": "Good?", "payload": "${{ steps.draft }}", "role": "editor"}, "needs": "draft"},
+        "scan": task("scanner", needs="review"),
+        "print": task("printer", "${{ steps.scan }}", needs="scan"),
+    }
+    run = begin(mesh, steps)
+    run.waits_for("review")
+    run.pause(by="op", reason="the scanner is being cleaned")
+    with pytest.raises(Refused, match="paused already"):
+        run.pause(by="op")
+    run.approve("review", by="ana")
+    assert run.steps["review"] == "succeeded"
+    assert "scan" not in run.steps
+    run.resume(by="op", reason="it is clean")
+    run.reaches("scan", "running")
+    run.complete("scan", "scanned by hand", by="op", reason="the scanner is silent")
+    assert run.outcome.data == {"print": "printed"}
+
+
+@scenario
 def undoing_that_gets_stuck(mesh: MeshKit) -> None:
     """A task that was out and never answered is undone too.
 

@@ -500,12 +500,13 @@ class Partition:
 
     def command(
         self,
-        command: Literal["cancel", "retry", "skip", "fail"],
+        command: Literal["cancel", "retry", "skip", "fail", "complete", "pause", "resume"],
         *,
         step: str | None = None,
         key: str = "k",
         reason: str = "",
         task_input: Any = msgspec.UNSET,
+        output: Any = msgspec.UNSET,
         operation: str = "",
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.commands", None)
@@ -518,6 +519,7 @@ class Partition:
                 reason=reason,
                 step=step,
                 task_input=task_input,
+                output=output,
                 operation=operation,
                 **source,
             )

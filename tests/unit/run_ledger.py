@@ -45,6 +45,7 @@ class RunLedger:
             state = evolve(state, event, workflow_id=decision.workflow_id, at_ms=decision.at_ms)
             self._event(was, state, event, decision.at_ms)
             self._count(decision, event)
+        _check_pause(before, decision)
         self._check_count(state)
         if before is not None and before.status == "running":
             _check_withdrawn(before, state, decision)
@@ -87,6 +88,8 @@ class RunLedger:
                 self.attempts.setdefault(ids.step_of(event.step), {})[_attempt(event)] = "out"
             case ev.TaskSucceeded() | ev.CallSucceeded():
                 self._succeeded(event, at_ms)
+            case ev.StepCompleted():
+                self._completed(event, at_ms)
             case ev.TaskFailed() | ev.CallFailed():
                 heard = "unheard" if event.kind in _UNHEARD else "failed"
                 self._heard(event.step, event.task_id, event.attempt, heard)
@@ -161,6 +164,18 @@ class RunLedger:
         else:
             self.done_at[event.step] = at_ms
 
+    def _completed(self, event: ev.StepCompleted, at_ms: int) -> None:
+        """An output by hand: what is out may be done as well, and nobody waits for it."""
+        name = ids.step_of(event.step)
+        if ids.is_undo(event.step):
+            self._undone(event.step)
+            return
+        self.attempts.setdefault(name, {})[f"{event.step} by hand"] = "done"
+        if ids.is_item(event.step):
+            self._settle_item(event.step, event.output)
+        else:
+            self.done_at[name] = at_ms
+
     # For-each -------------------------------------------------------------------------------------
 
     def _settle_item(self, place: str, output: Any) -> None:
@@ -207,6 +222,26 @@ class RunLedger:
         assert self.to_undo.pop(0) == ids.step_of(place)
 
 
+_BEGINS = (
+    ev.TaskDispatched,
+    ev.CallMade,
+    ev.SlotRequested,
+    ev.ApprovalRequested,
+    ev.EventEmitted,
+    ev.WaitStarted,
+    ev.ForEachStarted,
+    ev.StepComputed,
+)
+
+
+def _check_pause(before: Workflow | None, decision: ev.Decision) -> None:
+    """Check that a paused workflow sends and begins nothing before it resumes."""
+    is_paused = before is not None and before.pause is not None
+    for event in decision.events:
+        is_paused = (is_paused or isinstance(event, ev.WorkflowPaused)) and not isinstance(event, ev.WorkflowResumed)
+        assert not (is_paused and isinstance(event, _BEGINS)), f"it is paused, and {event} begins"
+
+
 def _check_withdrawn(before: Workflow, after: Workflow | None, decision: ev.Decision) -> None:
     """Check that what is withdrawn was out before this decision, and is not any more.
 
@@ -249,6 +284,9 @@ def check_liveness(workflow: Workflow, route: Route) -> None:
 
     A workflow that has ended waits for nothing.
     """
+    # it waits for an operator, with all that is held
+    if workflow.pause is not None and workflow.status == "running":
+        return
     waiting = {place: step for place, step in workflow.steps.items() if step.status not in FINISHED}
     if workflow.status != "running":
         assert not waiting

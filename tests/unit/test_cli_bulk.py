@@ -108,7 +108,7 @@ def test_a_filter_that_fits_nothing_says_which_part_excludes_everything(
         (["retry", "x", "--agent", "pay"], "give one of them"),
         (["retry", "x", "--dry-run"], "goes with a filter"),
         (["retry", "--agent", "pay", "--yes"], "say why"),
-        (["cancel", "x", "--step", "a", "--why", "x"], "cancelled as a whole"),
+        (["cancel", "x", "--step", "a", "--why", "x"], "is for a workflow as a whole"),
     ],
 )
 def test_what_is_not_clear_is_a_usage_error(folder: Path, arguments: list[str], said: str) -> None:
@@ -183,3 +183,66 @@ def test_the_list_has_the_same_filters(folder: Path) -> None:
     assert call_json("workflows", "--agent", "pay", "--step", "charge")["total"] == 3
     assert call_json("workflows", "--agent", "nobody")["total"] == 0
     assert call_json("workflows", "--older-than", "2020-01-01")["total"] == 0
+
+
+# complete, pause, resume, migrate -----------------------------------------------------------------
+
+
+def ordered(folder: Path, *arguments: str) -> Any:
+    """The commands that an operation's router sends, decoded."""
+    call("workflows", *arguments, "--yes", "--detach")
+    with_broker(folder, lambda broker: OperationRunner(broker, TOPICS, lambda: True).send_some())
+
+    async def commands(broker: Broker) -> list[Any]:
+        reader = await broker.reader()
+        reader.assign({TopicPartition(TOPICS.commands, 0): 0})
+        records = await reader.poll(max_records=100, timeout_s=0)
+        await reader.close()
+        return [decode_command(record) for record in records]
+
+    return with_broker(folder, commands)
+
+
+def test_many_are_completed_with_one_output(folder: Path) -> None:
+    (folder / "receipt.json").write_text('{"paid": true}')
+    output = f"@{folder}/receipt.json"
+    found = ordered(folder, "complete", "--step", "charge", "--agent", "pay", "--output", output, "--why", "by phone")
+    assert [(one.command, one.step, one.output) for one in found] == [("complete", "charge", {"paid": True})] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["complete", "x", "a", "--step", "a"], "STEP and --step say the same"),
+        (["complete", "x"], "which step?"),
+        (["complete", "x", "a", "--agent", "pay"], "give one of them"),
+        (["pause", "x", "--step", "a"], "`pause` is for a workflow as a whole"),
+    ],
+)
+def test_what_is_not_clear_about_the_new_verbs_is_a_usage_error(folder: Path, arguments: list[str], said: str) -> None:
+    more = ["--output", "1"] if arguments[0] == "complete" else []
+    assert said in call("workflows", *arguments, *more, "--why", "x", code=2).stderr
+
+
+def test_many_are_paused_shown_and_resumed(folder: Path) -> None:
+    found = ordered(folder, "pause", "--step", "charge", "--why", "the supplier is down")
+    assert [(one.command, one.step, one.workflow_id) for one in found] == [
+        ("pause", None, workflow(number)) for number in NUMBERS
+    ]
+
+    async def paused(broker: Broker) -> None:
+        writer = Writer(broker)
+        for number in range(2):
+            await writer.take_over(number)
+        event = ev.WorkflowPaused(by="ana", reason="the supplier is down")
+        await writer.decide(workflow(1), ev.Cause(kind="command", id="c"), event)
+
+    with_broker(folder, paused)
+    [one] = call_json("workflows", "--status", "paused")["workflows"]
+    assert (one["workflow_id"], one["status"], one["paused_at"] is None) == (workflow(1), "running", False)
+    assert f"{workflow(1)}   paused" in call("workflows", "--status", "paused").stdout
+    shown = call("workflows", "show", workflow(1)).stdout
+    assert "paused by ana" in shown
+    assert "the supplier is down" in shown
+    assert "1 of issue-triage" in call("workflows", "resume", "--route", "issue-triage", "--dry-run").stdout
+    assert f"{workflow(1)} is paused" in call("status").stdout

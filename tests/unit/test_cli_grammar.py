@@ -180,7 +180,10 @@ def completed(words: str) -> set[str]:
 
 def test_commands_verbs_and_options_are_completed() -> None:
     assert completed("mesh work") == {"workflows", "workflow"}
-    assert completed("mesh workflows ") == {"list", "show", "cancel", "retry", "skip", "fail", "migrate"}
+    assert completed("mesh workflows ") == {
+        *("list", "show", "cancel", "retry", "skip", "fail"),
+        *("complete", "pause", "resume", "migrate"),
+    }
     assert completed("mesh approvals --rol") == {"--role"}
     assert completed("mesh approvals approve --pay") == {"--payload"}
     assert completed("mesh workflows --status inc") == {"incident"}

@@ -576,11 +576,11 @@ def test_a_migration_that_no_router_decides_times_out_and_says_so(stored: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--to", "active"], 2, "give the workflows' IDs, or --route"),
-        (["two", "--route", "r", "--to", "active"], 2, "give the workflows' IDs, or --route"),
+        (["--to", "active"], 2, "say which workflows: an ID, or a filter"),
+        (["two", "--route", "r", "--to", "active"], 2, "an ID is one workflow, and --route means many"),
         (["two"], 2, "--to"),
         (["nobody", "--to", "active"], 3, "no workflow has 'nobody'"),
-        (["--route", "none", "--to", "active"], 3, "no workflow of route none is running"),
+        (["--route", "none", "--to", "active"], 3, "--route none alone fits no workflow"),
         (["two", "--to", "none"], 3, "no stored version has 'none'"),
         (["two", "--to", OLD.digest[7:]], 2, "was never active"),
     ],

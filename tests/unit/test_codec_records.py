@@ -573,7 +573,7 @@ def test_an_answer_that_does_not_hold_says_what_is_missing(record: Record, messa
 # --- commands -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["cancel", "retry", "skip", "fail"])
+@pytest.mark.parametrize("command", ["cancel", "retry", "skip", "fail", "pause", "resume"])
 def test_a_command_comes_back(command: Command) -> None:
     out = encode_command(
         topics=TOPICS,
@@ -616,6 +616,34 @@ def test_a_retry_may_carry_an_input_and_no_other_command_may(given: Any) -> None
         decode_command(came("mesh.commands", orjson.dumps(wrong)))
 
 
+@pytest.mark.parametrize("given", [{"n": 1}, None])
+def test_an_output_by_hand_comes_back_and_names_its_step(given: Any) -> None:
+    out = encode_command(
+        topics=TOPICS,
+        command="complete",
+        workflow_id=WORKFLOW,
+        by="op",
+        command_id="c1",
+        at_ms=AT_MS,
+        step="draft",
+        output=given,
+    )
+    assert (decode_command(landed(out)).step, decode_command(landed(out)).output) == ("draft", given)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"command": "skip", "step": "draft", "output": 1},
+        {"command": "complete", "step": "draft"},
+        {"command": "complete", "output": 1},
+    ],
+)
+def test_an_output_goes_with_complete_alone_which_needs_a_step(wrong: dict[str, Any]) -> None:
+    with pytest.raises(MalformedRecord, match="`output` goes with complete alone, which names a `step`"):
+        decode_command(came("mesh.commands", orjson.dumps({**wrong, "workflow_id": WORKFLOW, "by": "op"})))
+
+
 def test_a_bare_command_takes_its_id_from_its_place() -> None:
     command = decode_command(
         came("mesh.commands", orjson.dumps({"command": "cancel", "workflow_id": WORKFLOW, "by": "op"}))
@@ -630,7 +658,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
     [
         (
             {"command": "explode", "workflow_id": WORKFLOW, "by": "op"},
-            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void"',
+            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void", "complete", "pause", "resume"',
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},
@@ -642,8 +670,8 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
             {"command": "cancel", "force": True},
             (
                 "the command does not hold: `workflow_id` is missing; `by` is missing; `force` is not a field of it. "
-                'Send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
-                '"to": "sha256:..." with migrate, "input" with retry'
+                'Send {"command": "cancel", "retry", "skip", "fail", "pause", "resume", "complete" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
+                '"to": "sha256:..." with migrate, "input" with retry, "step" and "output" with complete'
             ),
         ),
         *(
@@ -651,8 +679,8 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
                 {"command": command, "workflow_id": WORKFLOW, "by": "op", "to": to},
                 (
                     "`to` must be a version's whole digest with migrate, and has no place elsewhere; "
-                    'send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
-                    '"to": "sha256:..." with migrate, "input" with retry'
+                    'send {"command": "cancel", "retry", "skip", "fail", "pause", "resume", "complete" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
+                    '"to": "sha256:..." with migrate, "input" with retry, "step" and "output" with complete'
                 ),
             )
             for command, to in (("migrate", None), ("migrate", "sha256:12"), ("cancel", "sha256:" + "0" * 64))

@@ -69,7 +69,7 @@ from mesh.core.inputs import (
 from mesh.core.open_approvals import ShowApproval
 from mesh.core.replay import is_repeated
 from mesh.core.route import AgentWork
-from mesh.core.state import Workflow
+from mesh.core.state import FINISHED, Workflow
 from mesh.testing.promises.open_topic import differences
 
 KEYS = ("k", "l")
@@ -252,6 +252,21 @@ class Core(RuleBasedStateMachine):
     )
     def command(self, key: str, command: Any, step: str | None) -> None:
         self.given(lambda: self.p.command(command, key=key, step=step))
+
+    @rule(key=keys, command=st.sampled_from(["pause", "resume", "resume"]))
+    def hold(self, key: str, command: Any) -> None:
+        self.given(lambda: self.p.command(command, key=key))
+
+    @precondition(lambda self: self.unsettled())
+    @rule(pick=picks, output=st.sampled_from([None, {"ok": True}, 3]))
+    def complete(self, pick: int, output: Any) -> None:
+        found = self.unsettled()
+        name, step = found[pick % len(found)]
+        self.given(lambda: self.p.command("complete", key=name, step=step, output=output))
+
+    def unsettled(self) -> list[tuple[str, str]]:
+        running = [(n, w) for n, w in self.p.state.workflows.items() if w.status == "running"]
+        return [(n, p) for n, w in running for p, s in w.steps.items() if s.status not in FINISHED]
 
     @rule(key=keys, back=flag)
     def migrate(self, key: str, back: bool) -> None:
@@ -546,6 +561,10 @@ class Core(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "p"):
             self.p.check_replay()
+            # what was held goes on when it resumes
+            for name in [name for name, one in self.p.state.workflows.items() if one.pause is not None]:
+                self.given(lambda key=name: self.p.command("resume", key=key))  # type: ignore[misc]
+            self.no_workflow_is_stuck()
 
 
 def result_of(task: SendTask, *, success: bool, output: Any, error: str) -> ResultReceived:

@@ -815,6 +815,26 @@ def test_a_call_that_could_not_be_sent_or_made_is_so_again() -> None:
     assert said(rehearse(run, rules)) == ("same", "running", "running")
 
 
+def test_an_output_by_hand_counts_as_the_result_of_the_newest_attempt() -> None:
+    made = Partition(route({"a": agent(retry={"attempts": 1}), "b": agent(needs="a", value="${{ steps.a }}")}))
+    made.start()
+    made.fail("a")
+    after(made, 10).command("pause")
+    after(made, 10).command("complete", step="a", output=7)
+    after(made, 10).command("resume")
+    made.succeed("b")
+    [(run, rules)] = runs_of(made)
+    assert said(rehearse(run, rules)) == ("same", "completed", "completed")
+
+
+def test_an_output_by_hand_of_what_never_was_sent_is_left_out() -> None:
+    made = Partition(route({"a": agent(value="${{ event.data.none }}")}))
+    made.start(data={})
+    made.command("complete", step="a", output=7)
+    [(run, rules)] = runs_of(made)
+    assert said(rehearse(run, rules))[1:] == ("completed", "running")
+
+
 def test_an_operators_word_is_given_again() -> None:
     fatal: dict[str, Any] = {"retry": {"attempts": 1}}
     for command in ("skip", "fail"):

@@ -16,7 +16,7 @@ from mesh.cli.text.format import ago, clock_time, duration, one_line, printable,
 from mesh.core import ids, voting
 from mesh.core.evolve.budget import unended
 from mesh.core.json_values import text_of
-from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
+from mesh.core.state import FINISHED, Fan, KeptEvent, Pause, Plan, StepState, Workflow
 from mesh.inspection.for_each_items import NAMED
 from mesh.inspection.wording.phrases import blamed, event_name
 
@@ -24,11 +24,13 @@ from mesh.inspection.wording.phrases import blamed, event_name
 _ASIDE: Final = frozenset({*FINISHED, "again"})
 
 
-def status_text(status: str, incidents: int) -> Text:
+def status_text(status: str, incidents: int, *, is_paused: bool = False) -> Text:
     """A workflow's status, in the one word that lists and timelines share.
 
-    A running workflow that waits for an operator is an `incident`.
+    A running workflow that waits for an operator is an `incident`, or `paused`.
     """
+    if is_paused:
+        return Text("paused", style=PEOPLE)
     return Text("incident", style=BAD) if incidents else Text(status, style=END_STYLES[status])
 
 
@@ -38,7 +40,8 @@ def standing(workflow: Workflow) -> Text:
     Incidents count only if it is running, as in the read model.
     """
     incidents = sum(step.status == "incident" for step in workflow.steps.values())
-    return status_text(workflow.status, incidents if workflow.status == "running" else 0)
+    is_paused = workflow.pause is not None
+    return status_text(workflow.status, incidents if workflow.status == "running" else 0, is_paused=is_paused)
 
 
 def header(workflow: Workflow, now_ms: int, search: Mapping[str, Any] | None = None) -> Text:
@@ -92,7 +95,15 @@ def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | No
         left = ", ".join(workflow.ending.undo)
         said = f"{workflow.ending.status} once undone: {left}; {workflow.ending.reason}"
         lines.insert(0, Text(one_line(said, 300), style=PEOPLE))
+    if workflow.pause is not None:
+        lines.insert(0, _paused(workflow.pause, now_ms))
     return [*_steps(workflow, now_ms, limiters or {}), *lines]
+
+
+def _paused(pause: Pause, now_ms: int) -> Text:
+    line = Text(f"paused by {printable(pause.by)}", style=PEOPLE)
+    why = f": {pause.reason}" if pause.reason else ""
+    return line.append(one_line(f" for {duration(now_ms - pause.at_ms)}{why}", 300), style="default")
 
 
 def _kept(kept: KeptEvent, now_ms: int) -> Text:
@@ -119,6 +130,8 @@ def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) ->
             said = f" for {duration(now_ms - step.since_ms)}; {limits.why_queued(workflow, place, limiters)}"
         if step.status == "held" and workflow.account is not None and (kept := unended(workflow.account)):
             said = f"{_said(step, now_ms)}; {kept} (`mesh workflows show ID` shows how far one is)"
+        if step.status == "held" and workflow.pause is not None:
+            said = f" until the workflow resumes, for {duration(now_ms - step.since_ms)}"
         yield _step(place, step, said, now_ms)
     if named > NAMED:
         yield Text(f"and {named - NAMED:,} more items with an incident", style=BAD)

@@ -5,7 +5,7 @@ operation, which routers carry out whatever becomes of this command (`mesh.cli.o
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import reduce
 from typing import Any, Final, NamedTuple, TypedDict
 
@@ -22,6 +22,7 @@ from mesh.core.inputs import Command
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import WorkflowRow
+from mesh.ports import Broker
 from mesh.services.operations import order
 
 RATE: Final = 20  # commands a second
@@ -44,8 +45,15 @@ class BulkOptions(TypedDict):
     detach: bool
 
 
+Refine = Callable[[Broker, list[WorkflowRow]], Awaitable[tuple[list[WorkflowRow], dict[str, str]]]]
+"""Which of the workflows are meant after all, and the digest of the version to go to, by route."""
+
+
 class Wanted(NamedTuple):
-    """What is ordered of many. `statuses`: of workflows for which it makes sense."""
+    """What is ordered of many. `status`: of workflows for which it makes sense.
+
+    `refine`: for a command that needs more than a filter.
+    """
 
     command: Command
     status: str
@@ -54,7 +62,18 @@ class Wanted(NamedTuple):
     timeout_s: float
     step: str | None = None
     input: Any = msgspec.UNSET
+    output: Any = msgspec.UNSET
     orders_step: bool = False  # the command itself names the step, too
+    refine: Refine | None = None
+
+
+class _Chosen(NamedTuple):
+    """The workflows; the filter in words; how many there are by route and step; where they go."""
+
+    rows: list[WorkflowRow]
+    words: str
+    kinds: Counter[tuple[str, str]]
+    to: dict[str, str]
 
 
 def in_bulk(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,36 +114,43 @@ def run_bulk(session: Session, wanted: Wanted, options: BulkOptions) -> None:
     """Show what is meant, ask, order it, and follow it."""
     if not wanted.reason.strip() and not options["dry_run"]:
         raise click.UsageError('for many workflows say why: --why "..."; it is kept in the log')
-    chosen, words, preview = session.run(_choose(session, wanted, options))
+    chosen = session.run(_choose(session, wanted, options))
     if not session.as_json or options["dry_run"]:
-        _preview(session, wanted, chosen, preview, dry_run=options["dry_run"])
+        _preview(session, wanted, chosen.rows, chosen.kinds, dry_run=options["dry_run"])
     if options["dry_run"]:
         return
     if not options["yes"]:
-        _confirm(session, len(chosen))
-    session.run(_order(session, wanted, options, [row.workflow_id for row in chosen], words))
+        _confirm(session, len(chosen.rows))
+    session.run(_order(session, wanted, options, chosen))
 
 
-async def _choose(
-    session: Session, wanted: Wanted, options: BulkOptions
-) -> tuple[list[WorkflowRow], str, Counter[tuple[str, str]]]:
-    """The workflows, the filter in words, and how many there are by route and step."""
-    async with session.model() as (_, model):
-        given: FilterOptions = {
-            "status": options["status"] or wanted.status,
-            "route": options["route"],
-            "step": wanted.step,
-            "agent": options["agent"],
-            "cause": options["cause"],
-            "older_than": options["older_than"],
-            "where": options["where"],
-        }
-        found = workflow_filter(session, model, **given)
+async def _choose(session: Session, wanted: Wanted, options: BulkOptions) -> _Chosen:
+    async with session.model() as (broker, model):
+        found = filter_of(session, model, options, wanted.step, status=wanted.status)
         page = found.page(model)
         _check(session, model, found, page)
-        kinds = Counter((row.route, step) for row in page for step in _steps(model, row, wanted.step))
         # the oldest first: they have waited longest
-        return list(reversed(page)), " ".join(found.parts), kinds
+        rows, to = list(reversed(page)), dict[str, str]()
+        if wanted.refine is not None:
+            rows, to = await wanted.refine(broker, rows)
+        kinds = Counter((row.route, step) for row in rows for step in _steps(model, row, wanted.step))
+        return _Chosen(rows, " ".join(found.parts), kinds, to)
+
+
+def filter_of(
+    session: Session, model: ReadModel, options: BulkOptions, step: str | None, *, status: str
+) -> WorkflowFilter:
+    """The query that these options mean. `status`: without the option."""
+    given: FilterOptions = {
+        "status": options["status"] or status,
+        "route": options["route"],
+        "step": step,
+        "agent": options["agent"],
+        "cause": options["cause"],
+        "older_than": options["older_than"],
+        "where": options["where"],
+    }
+    return workflow_filter(session, model, **given)
 
 
 def _check(session: Session, model: ReadModel, found: WorkflowFilter, page: Sequence[WorkflowRow]) -> None:
@@ -175,9 +201,8 @@ def _confirm(session: Session, count: int) -> None:
         raise OperatorError("nothing is applied")
 
 
-async def _order(
-    session: Session, wanted: Wanted, options: BulkOptions, workflow_ids: Sequence[str], words: str
-) -> None:
+async def _order(session: Session, wanted: Wanted, options: BulkOptions, chosen: _Chosen) -> None:
+    workflow_ids = [row.workflow_id for row in chosen.rows]
     operation = f"op-{session.fresh_id()[:12]}"
     ordered = Ordered(
         operation=operation,
@@ -190,7 +215,9 @@ async def _order(
         at_ms=session.now_ms(),
         step=wanted.step if wanted.orders_step else None,
         input=wanted.input,
-        filter=words,
+        output=wanted.output,
+        to=chosen.to,
+        filter=chosen.words,
     )
     async with opened(session, read_only=False) as (broker, model, reader):
         await order(broker, session.topics, ordered, workflow_ids)

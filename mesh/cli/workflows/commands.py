@@ -1,4 +1,4 @@
-"""`mesh workflows cancel | retry | skip | fail ID`: what an operator orders, and what became of it.
+"""`mesh workflows cancel | retry | skip | fail | complete | pause | resume ID`: operators' orders.
 
 With a filter instead of an ID they are for many workflows: `mesh.cli.workflows.bulk` does that.
 
@@ -33,6 +33,15 @@ from mesh.inspection.read_model import ReadModel, queries
 # how long to wait for a command's consequences; then the state so far is shown
 SETTLE_S: Final = 10.0
 OPEN: Final = frozenset({"running", "expected"})  # statuses of workflows that have not ended
+_OF_WHOLES: Final[frozenset[Command]] = frozenset({"cancel", "pause", "resume"})  # of no step
+_MEANT: Final[dict[Command, str]] = {
+    "cancel": "running",
+    "pause": "running",
+    "resume": "paused",
+    "complete": "running",
+}
+"""The status of the workflows that a verb in bulk is for; else those with an incident."""
+_AT_ONCE: Final = frozenset({"cancel", "pause"})  # nothing that they lead to is waited for
 AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by themselves, and soon
 
 
@@ -46,6 +55,7 @@ class _Order(NamedTuple):
     timeout_s: float
     step: str | None = None
     input: Any = msgspec.UNSET
+    output: Any = msgspec.UNSET
 
 
 class _Given(BulkOptions):
@@ -137,17 +147,72 @@ def fail(session: Session, **given: Unpack[_Given]) -> None:
     _run(session, "fail", given)
 
 
-def _run(session: Session, command: Command, given: _Given, value: Any = msgspec.UNSET) -> None:
-    about_incidents = command != "cancel"
+@click.command(short_help="Give the output of a step by hand.")
+@_id
+@click.argument("place", metavar="[STEP]", required=False)
+@click.option("--step", metavar="STEP", help="Of many: the step. It is under way there, or has an incident.")
+@click.option("--output", required=True, metavar="JSON|@FILE", help="The output, as the step's agent would give it.")
+@_with(reason_option(required=True), in_bulk, *_author)
+def complete(session: Session, *, place: str | None, output: str, **given: Unpack[_Given]) -> None:
+    """Give the output of a step by hand: of a task or a call under way, or with an incident.
+
+    Exits with 1 if it is refused, for example if it is not what the agent's card promises.
+
+    It counts as the agent's result would, and what the agent sends later does not. Waits as `retry`
+    does.
+
+    \b
+    mesh workflows complete shop:413 charge --output @receipt.json --why "paid by phone"
+    mesh workflows complete --step charge --cause 3fa2c1 --output @receipt.json --why "by phone"
+    """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
+    if place is not None and given["step"] is not None:
+        raise click.UsageError("STEP and --step say the same: with an ID give STEP, for many --step")
+    given["step"] = place or given["step"]
+    if given["step"] is None:
+        raise click.UsageError("which step? ID and STEP for one workflow, or --step and a filter for many")
+    _run(session, "complete", given, output=json_option(output, "--output"))
+
+
+@click.command(short_help="Hold a workflow: nothing new is sent or begun until it resumes.")
+@_cancels
+def pause(session: Session, **given: Unpack[_Given]) -> None:
+    """Hold a workflow: nothing new of it is sent or begun until it resumes.
+
+    Exits with 1 if it is refused.
+
+    Results, answers and events that come still count, and deadlines and time-outs run on. Retries,
+    next steps, further items of a list and compensations wait. A workflow that it has called is
+    another workflow, and goes on.
+    """
+    _run(session, "pause", given)
+
+
+@click.command(short_help="Let a paused workflow go on.")
+@_with(_id, _at_step, reason_option(), in_bulk, *_author)
+def resume(session: Session, **given: Unpack[_Given]) -> None:
+    """Let a paused workflow go on: all that was held acts at once.
+
+    Exits with 1 if it is refused.
+    """
+    _run(session, "resume", given)
+
+
+def _run(
+    session: Session,
+    command: Command,
+    given: _Given,
+    value: Any = msgspec.UNSET,
+    output: Any = msgspec.UNSET,
+) -> None:
     part, step = given["part"], given["step"]
+    is_whole = command in _OF_WHOLES
+    about = (given["by"], given["reason"], given["timeout_s"], step, value, output)
     if is_bulk(given, part, step):
-        status = "incident" if about_incidents else "running"
-        wanted = Wanted(command, status, given["by"], given["reason"], given["timeout_s"], step, value, about_incidents)
-        run_bulk(session, wanted, given)
+        run_bulk(session, Wanted(command, _MEANT.get(command, "incident"), *about, orders_step=not is_whole), given)
         return
-    if not about_incidents and step is not None:
-        raise click.UsageError("--step goes with a filter: a workflow is cancelled as a whole")
-    _run_one(session, _Order(command, part or "", given["by"], given["reason"], given["timeout_s"], step, value))
+    if is_whole and step is not None:
+        raise click.UsageError(f"--step goes with a filter: `{command}` is for a workflow as a whole")
+    _run_one(session, _Order(command, part or "", *about))
 
 
 def _run_one(session: Session, order: _Order) -> None:
@@ -174,11 +239,12 @@ async def _order(session: Session, order: _Order) -> tuple[CommandReceipt, Workf
             reason=order.reason,
             step=order.step,
             input=order.input,
+            output=order.output,
             timeout_s=order.timeout_s,
         )
         # the decision is in the log before its receipt is sent
         await model.catch_up()
-        if order.command != "cancel" and receipt.status == "accepted":
+        if order.command not in _AT_ONCE and receipt.status == "accepted":
             await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(order.timeout_s, SETTLE_S))
         return receipt, queries.workflow_state(model.db, workflow_id)
 
@@ -238,5 +304,5 @@ def _tell(session: Session, receipt: CommandReceipt, state: Workflow | None) -> 
         return
     now = Text("  it is now: ", style="dim") + standing(state)
     session.show(now + Text(f"  {one_line(state.reason)}", style="dim"), *waits(state, session.now_ms()))
-    if receipt.command != "cancel" and _is_under_way(state):
+    if receipt.command not in _AT_ONCE and _is_under_way(state):
         session.note(f"`mesh workflows show {shlex.quote(printable(receipt.workflow_id))}` shows how it goes on")

@@ -17,7 +17,7 @@ from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import WorkflowRow
 from mesh.inspection.read_model.where import Where
 
-STATUSES: Final = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
+STATUSES: Final = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident", "paused")
 
 
 class FilterOptions(TypedDict):
@@ -36,7 +36,7 @@ _OPTIONS: Final = {
     "status": click.option(
         "--status",
         type=click.Choice(STATUSES),
-        help="Only these; `incident`: running ones that wait for an operator; `expected`: no run yet, only events that wait for one.",
+        help="Only these; `incident`: running ones that wait for an operator; `paused`: those that an operator holds; `expected`: no run yet, only events that wait for one.",
     ),
     "route": click.option("--route", metavar="ROUTE", help="Only this route's."),
     "step": click.option(

@@ -1,14 +1,15 @@
 """`mesh workflows migrate`: move running workflows to another version of their route.
 
 Owns which workflows are moved, and what is shown. The owners of the workflows decide, one by one,
-and this shows each verdict.
+and this shows each verdict. Many by a filter are an operation (`mesh.cli.workflows.bulk`).
 """
 
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final, Literal, Unpack
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.routes.versions import short
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
+from mesh.cli.workflows.bulk import BulkOptions, Wanted, filter_of, in_bulk, is_bulk, run_bulk
 from mesh.codec.commands import CommandReceipt
 from mesh.core.decide import decide
 from mesh.core.events import ApprovalRequested, CommandRefused, Event, TaskDispatched
@@ -30,7 +32,9 @@ from mesh.core.state import Directory, Workflow
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.assumed_calendars import assumed_calendars
 from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import WorkflowRow
 from mesh.inspection.route_versions import Stored, read_stored
+from mesh.ports import Broker
 from mesh.services.client import Client
 
 _NAMED: Final = 3  # workflows that a message names
@@ -58,15 +62,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command(short_help="Move running workflows to another version of their route.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--route", metavar="ROUTE", help="All running workflows of this route, instead of IDs.")
+@click.option("--step", metavar="STEP", help="Of many: only those in which this step is under way, or has an incident.")
 @click.option(
     "--to",
     required=True,
     metavar="DIGEST|active",
     help="The version's digest, as `mesh routes list` prints it; active: the active one.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what would be decided, as far as the log is known here.")
 @reason_option()
+@in_bulk
 @by_option("commands")
 @timeout_option("How long to wait for the receipts.")
 @mesh_command
@@ -74,28 +78,39 @@ def migrate(
     session: Session,
     *,
     ids: tuple[str, ...],
-    route: str | None,
+    step: str | None,
     to: str,
-    dry_run: bool,
     reason: str,
     by: str,
     timeout_s: float,
+    **given: Unpack[BulkOptions],
 ) -> None:
     """Move running workflows to another version of their route.
 
     They are decided by it from then on. What has begun must fit it; what has not may differ freely.
     Exits with 1 if any is refused.
 
+    With a filter instead of IDs it is one operation, as the other verbs are. A dry run says of each
+    workflow what would be decided.
+
     \b
     mesh workflows migrate --route issue-triage --to active --dry-run
+    mesh workflows migrate --route issue-triage --to active --why "the new prices"
     mesh workflows migrate shop:413 shop:414 --to 77ab21c09d12
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
-    if bool(ids) == (route is not None):
-        raise click.UsageError("give the workflows' IDs, or --route for all that run")
+    # of IDs a dry run makes sense here
+    options: BulkOptions = {**given, "dry_run": given["dry_run"] and not ids}
+    is_many = is_bulk(options, ids[0] if ids else None, step)
+    if is_many and not given["dry_run"]:
+        wanted = Wanted("migrate", "running", by, reason, timeout_s, step, refine=partial(_refined, session, to))
+        run_bulk(session, wanted, given)
+        return
     verdicts = session.run(
-        _migrate(session, ids, route, to, dry_run=dry_run, reason=reason, by=by, timeout_s=timeout_s)
+        _rehearse(session, ids, given, step=step, to=to, by=by)
+        if given["dry_run"]
+        else _migrate(session, ids, to, by=by, reason=reason, timeout_s=timeout_s)
     )
-    _tell(session, verdicts, dry_run=dry_run)
+    _tell(session, verdicts, dry_run=given["dry_run"])
     undecided = [one for one in verdicts if one.verdict == "undecided"]
     if undecided:
         raise TimeoutError(
@@ -108,23 +123,12 @@ def migrate(
 
 
 async def _migrate(
-    session: Session,
-    ids: Sequence[str],
-    route: str | None,
-    to: str,
-    *,
-    dry_run: bool,
-    reason: str,
-    by: str,
-    timeout_s: float,
+    session: Session, ids: Sequence[str], to: str, *, by: str, reason: str, timeout_s: float
 ) -> list[Verdict]:
-    async with session.model(read_only=dry_run) as (broker, model):
+    async with session.model(read_only=False) as (broker, model):
         stored = await read_stored(broker, session.topics)
-        chosen = _chosen(session, model, ids, route, changes=not dry_run)
-        changes = not dry_run
-        targets = {name: _target(session, stored, name, to, changes=changes) for name in {one.route for one in chosen}}
-        if dry_run:
-            return [_rehearsed(workflow, targets[workflow.route], stored, by, session.now_ms()) for workflow in chosen]
+        chosen = _named(session, model, ids, changes=True)
+        targets = _targets(session, stored, {one.route for one in chosen}, to, changes=True)
         going = [workflow for workflow in chosen if workflow.digest != targets[workflow.route]]
         client = session.client(broker)
         starts = await client.command_position()
@@ -135,23 +139,50 @@ async def _migrate(
     ]
 
 
-def _chosen(
-    session: Session, model: ReadModel, parts: Sequence[str], route: str | None, *, changes: bool
-) -> list[Workflow]:
-    """The workflows to move: those with these ids, or all running ones of a route.
+async def _rehearse(
+    session: Session, ids: Sequence[str], given: BulkOptions, *, step: str | None, to: str, by: str
+) -> list[Verdict]:
+    """What would be decided on each, by the same rules, on the states that the log gives so far."""
+    async with session.model() as (broker, model):
+        stored = await read_stored(broker, session.topics)
+        chosen = _named(session, model, ids, changes=False) if ids else _found(session, model, given, step)
+        targets = _targets(session, stored, {one.route for one in chosen}, to, changes=False)
+    return [_rehearsed(workflow, targets[workflow.route], stored, by, session.now_ms()) for workflow in chosen]
 
-    An id is taken whatever the workflow's status is, so that each id gets an answer.
-    """
-    if route is None:
-        names = [pick_workflow(session, model, part, changes=changes) for part in parts]
-    else:
-        names = [row.workflow_id for row in queries.workflows(model.db, status="running", route=route)]
-        if not names:
-            raise NotFound(
-                f"no workflow of route {route} is running: `mesh workflows --route {route}` lists those that were"
-            )
-    states = (queries.workflow_state(model.db, name) for name in dict.fromkeys(names))
+
+async def _refined(
+    session: Session, to: str, broker: Broker, rows: list[WorkflowRow]
+) -> tuple[list[WorkflowRow], dict[str, str]]:
+    """The workflows that are not on their target yet, and the target by route."""
+    stored = await read_stored(broker, session.topics)
+    targets = _targets(session, stored, {row.route for row in rows}, to, changes=True)
+    going = [row for row in rows if row.digest != targets[row.route]]
+    if not going:
+        raise NotFound(f"{counted(len(rows), 'workflow')}: on that version already; nothing was sent")
+    return going, targets
+
+
+def _named(session: Session, model: ReadModel, parts: Sequence[str], *, changes: bool) -> list[Workflow]:
+    """The workflows with these ids, whatever their status is, so that each id gets an answer."""
+    names = [pick_workflow(session, model, part, changes=changes) for part in parts]
+    return _states(model, dict.fromkeys(names))
+
+
+def _found(session: Session, model: ReadModel, given: BulkOptions, step: str | None) -> list[Workflow]:
+    found = filter_of(session, model, given, step, status="running")
+    page = found.page(model)
+    if not page:
+        raise NotFound(found.why_none(model))
+    return _states(model, [row.workflow_id for row in page])
+
+
+def _states(model: ReadModel, names: Iterable[str]) -> list[Workflow]:
+    states = (queries.workflow_state(model.db, name) for name in names)
     return [state for state in states if state is not None]
+
+
+def _targets(session: Session, stored: Stored, routes: Collection[str], to: str, *, changes: bool) -> dict[str, str]:
+    return {name: _target(session, stored, name, to, changes=changes) for name in routes}
 
 
 def _target(session: Session, stored: Stored, route: str, to: str, *, changes: bool) -> str:

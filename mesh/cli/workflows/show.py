@@ -22,7 +22,7 @@ from mesh.cli.text.tables import plain_table
 from mesh.cli.text.timeline import SHOWN_LINES, document, entries_at, in_full, rows
 from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, search_text, status_text, waits
-from mesh.cli.workflows.commands import cancel, fail, retry, skip
+from mesh.cli.workflows.commands import cancel, complete, fail, pause, resume, retry, skip
 from mesh.cli.workflows.filters import FilterOptions, workflow_filter, workflow_filters
 from mesh.cli.workflows.migrate import migrate
 from mesh.codec.state import workflow_document
@@ -99,7 +99,7 @@ def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
     found = ["SEARCH"] if is_searched else []
     table = plain_table("WORKFLOW", "STATUS", "STARTED", "TOOK", *found, "REASON", whole=["STATUS", "STARTED", "TOOK"])
     for row in rows:
-        status = status_text(row.status, row.incidents)
+        status = status_text(row.status, row.incidents, is_paused=row.paused_at_ms is not None)
         taken = duration(row.ended_at_ms - row.started_at_ms) if row.ended_at_ms is not None else ""
         table.add_row(
             Text(printable(row.workflow_id), style="bold"),
@@ -119,6 +119,7 @@ def _row(row: WorkflowRow, incidents: Sequence[IncidentRow]) -> dict[str, object
         "route": row.route,
         "status": row.status,
         "incidents": row.incidents,
+        "paused_at": rfc3339_or_none(row.paused_at_ms),
         "started_at": rfc3339(row.started_at_ms),
         "updated_at": rfc3339(row.updated_at_ms),
         "ended_at": rfc3339_or_none(row.ended_at_ms),
@@ -206,5 +207,5 @@ async def _show(session: Session, part: str) -> _Shown:
         return _Shown(state, before + known, limiters, search, archived if before else [])
 
 
-for _command in (cancel, retry, skip, fail, migrate):
+for _command in (cancel, retry, skip, fail, complete, pause, resume, migrate):
     workflows.add_command(_command)

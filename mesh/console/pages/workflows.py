@@ -33,6 +33,7 @@ VIEWS: Final = {
 STATES: Final = (
     *(name for name in VIEWS if name),
     "running",
+    "paused",
     "retrying",
     "expected",
     "completed",

@@ -33,7 +33,7 @@ from mesh.core.decide.built_in.schedule import decide_schedule
 from mesh.core.decide.draft import NOTHING_WITHHELD, Draft
 from mesh.core.decide.settle.alias import on_alias_answered
 from mesh.core.decide.settle.approval import ENDS, on_answer, on_unreadable_answer, refuse_held
-from mesh.core.decide.settle.budget import look_after_budget
+from mesh.core.decide.settle.budget import look_after_budget, release_held
 from mesh.core.decide.settle.call import on_call_cancelled, on_call_ended
 from mesh.core.decide.settle.command import (
     on_command,
@@ -93,6 +93,9 @@ def decide(
         # the budget first: if it ends the workflow, slots are left to give back
         if draft.workflow.account is not None:
             look_after_budget(draft)
+        # the rest of what a resumed workflow had held
+        elif _is_portion(given) and draft.workflow.pause is None:
+            release_held(draft, "the workflow has resumed")
         if draft.workflow.slots:
             look_after_slots(draft)
         # last: the budget may have ended the workflow just now, and then its tasks are not wanted

@@ -203,8 +203,10 @@ class Draft:
                 return Shortage(name, need[name], max(0.0, limit - taken), limit, may_pass)
         return None
 
-    def why_held(self, short: Shortage) -> str:
-        """What is lacking, and which calls keep it reserved until they end."""
+    def why_held(self, short: Shortage | None) -> str:
+        """What is lacking, and which calls keep it reserved until they end; None: it is paused."""
+        if short is None or self.live.pause is not None:
+            return "the workflow is paused"
         account = self.live.account
         kept = unended(account, short.name) if account is not None and short.name else ""
         return f"needs {short.what}" + (f"; {kept}" if kept else "")

@@ -60,13 +60,13 @@ def go_on(draft: Draft, candidates: Iterable[str]) -> None:
     route = draft.route
     todo = deque(candidates)
     # a step that acts may end the workflow or begin its undoing, and then no other may act
-    while todo and _is_going(draft):
+    while todo and is_going(draft):
         name = todo.popleft()
         # several of its needs may have put it into the queue
         if _is_open(draft.live.steps.get(name)):
             for done in _act(draft, route.steps[name]):
-                todo.extend(following(draft, done) if _is_going(draft) else ())
-    if _is_going(draft):
+                todo.extend(following(draft, done) if is_going(draft) else ())
+    if is_going(draft):
         end_if_done(draft)
 
 
@@ -90,10 +90,10 @@ def beyond(draft: Draft, name: str) -> Iterable[str]:
     return draft.route.dependents[name]
 
 
-def _is_going(draft: Draft) -> bool:
+def is_going(draft: Draft) -> bool:
+    """Whether steps may act: not in a workflow that is over, is being undone, or is paused."""
     workflow = draft.workflow
-    # while a workflow is being undone, nothing else moves in it
-    return workflow is not None and workflow.status == "running" and workflow.ending is None
+    return workflow is not None and workflow.status == "running" and workflow.ending is None and workflow.pause is None
 
 
 def _is_open(state: StepState | None) -> bool:

@@ -41,6 +41,7 @@ from mesh.core.events.step import (
     IncidentResolved,
     StepBlocked,
     StepCancelled,
+    StepCompleted,
     StepComputed,
     StepGivenUp,
     StepSkipped,
@@ -81,6 +82,8 @@ from mesh.core.events.workflow import (
     WorkflowEnded,
     WorkflowForgotten,
     WorkflowMigrated,
+    WorkflowPaused,
+    WorkflowResumed,
     WorkflowStarted,
 )
 
@@ -161,6 +164,7 @@ __all__ = [
     "StartRepeated",
     "StepBlocked",
     "StepCancelled",
+    "StepCompleted",
     "StepComputed",
     "StepGivenUp",
     "StepSkipped",
@@ -180,5 +184,7 @@ __all__ = [
     "WorkflowEnded",
     "WorkflowForgotten",
     "WorkflowMigrated",
+    "WorkflowPaused",
+    "WorkflowResumed",
     "WorkflowStarted",
 ]

@@ -8,7 +8,7 @@ from mesh.core.events.event import LogEvent
 class TaskHeld(LogEvent, tag="TaskHeld.1", frozen=True, kw_only=True):
     """The budget does not have what this attempt needs, so the attempt waits until there is more.
 
-    The attempt may be a task's or a call's.
+    The attempt may be a task's or a call's. `is_paused`: it waits until its workflow resumes.
     """
 
     step: str
@@ -18,6 +18,7 @@ class TaskHeld(LogEvent, tag="TaskHeld.1", frozen=True, kw_only=True):
     reason: str
     retry_budget_from: int = 1
     hop: int = 1
+    is_paused: bool = False
 
 
 class BudgetRaised(LogEvent, tag="BudgetRaised.1", frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from mesh.core.events.step import (
     IncidentResolved,
     StepBlocked,
     StepCancelled,
+    StepCompleted,
     StepComputed,
     StepGivenUp,
     StepSkipped,
@@ -72,6 +73,8 @@ from mesh.core.events.workflow import (
     WorkflowEnded,
     WorkflowForgotten,
     WorkflowMigrated,
+    WorkflowPaused,
+    WorkflowResumed,
     WorkflowStarted,
 )
 
@@ -99,6 +102,7 @@ Event = (
     | StepCancelled
     | StepGivenUp
     | StepComputed
+    | StepCompleted
     | EventEmitted
     | ForEachStarted
     | PortionScheduled
@@ -160,6 +164,8 @@ Event = (
     | EffectUndeliverable
     | WorkflowEnded
     | WorkflowMigrated
+    | WorkflowPaused
+    | WorkflowResumed
     | WorkflowForgotten
     | InputDismissed
     | InputParked

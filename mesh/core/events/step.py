@@ -49,6 +49,15 @@ class StepComputed(LogEvent, tag="StepComputed.1", frozen=True, kw_only=True):
     reason: str
 
 
+class StepCompleted(LogEvent, tag="StepCompleted.1", frozen=True, kw_only=True):
+    """An operator has given the output of a task or a call; it counts as their result would."""
+
+    step: str
+    output: Any
+    by: str
+    reason: str = ""
+
+
 class EventEmitted(LogEvent, tag="EventEmitted.1", frozen=True, kw_only=True):
     """A CloudEvent goes out to the events topic, and that settles the step."""
 

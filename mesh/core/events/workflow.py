@@ -66,5 +66,19 @@ class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=
     closed_retention_s: float = 30 * 86_400.0
 
 
+class WorkflowPaused(LogEvent, tag="WorkflowPaused.1", frozen=True, kw_only=True):
+    """An operator holds the workflow: nothing new is sent or begun until it resumes."""
+
+    by: str
+    reason: str = ""
+
+
+class WorkflowResumed(LogEvent, tag="WorkflowResumed.1", frozen=True, kw_only=True):
+    """The workflow goes on with all that was held."""
+
+    by: str
+    reason: str = ""
+
+
 class WorkflowForgotten(LogEvent, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
     """The memory of a closed id has ended. The same key can start again."""

@@ -22,7 +22,7 @@ from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
 from mesh.core.evolve.voting import without_payloads
 from mesh.core.layered import changed, with_entry
 from mesh.core.questions import MOST_QUESTIONS
-from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
+from mesh.core.state import FINISHED, Account, Ending, Fan, Pause, StepState, Workflow
 from mesh.core.tool_approvals import ToolVerdict, with_verdict
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
@@ -53,6 +53,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.StepCancelled()
             | ev.StepGivenUp()
             | ev.StepComputed()
+            | ev.StepCompleted()
             | ev.EventEmitted()
             | ev.ForEachStarted()
             | ev.PortionScheduled()
@@ -89,7 +90,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return _again(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.BudgetRaised() | ev.BudgetTimeOver() | ev.UsageReported():
             return budgeted(_begun(workflow, event, workflow_id), event)
-        case ev.CompensationStarted() | ev.WorkflowMigrated():
+        case ev.CompensationStarted() | ev.WorkflowMigrated() | ev.WorkflowPaused() | ev.WorkflowResumed():
             return _turned(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.EventKept():
             return _kept(workflow, event, workflow_id, at_ms)
@@ -224,7 +225,7 @@ def _without_questions(steps: Mapping[str, StepState], event: ev.ApprovalRequest
 
 def _undone(ending: Ending, event: StepEvent | CallEvent) -> Ending:
     """What is still to be undone."""
-    if not (isinstance(event, ev.TaskSucceeded | ev.StepSkipped) and ids.is_undo(event.step)):
+    if not (isinstance(event, ev.TaskSucceeded | ev.StepCompleted | ev.StepSkipped) and ids.is_undo(event.step)):
         return ending
     return replace(ending, undo=tuple(name for name in ending.undo if ids.undo_place(name) != event.step))
 
@@ -251,7 +252,7 @@ def _account(steps: Mapping[str, StepState], event: StepEvent | CallEvent) -> di
             # another attempt at an item does not begin one more
             if index >= fan.begun:
                 return {name: replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)}
-        case ev.TaskSucceeded() | ev.CallSucceeded():
+        case ev.TaskSucceeded() | ev.CallSucceeded() | ev.StepCompleted():
             return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1))}
         case ev.StepGivenUp():
             return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))}
@@ -408,12 +409,25 @@ def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
     return Account(limits=limits, counted=counted)
 
 
-def _turned(workflow: Workflow, event: ev.CompensationStarted | ev.WorkflowMigrated, at_ms: int) -> Workflow:
-    """The run changes course: it undoes what it did, or follows another version of its route."""
-    if isinstance(event, ev.WorkflowMigrated):
-        return _migrated(workflow, event, at_ms)
-    ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
-    return replace(workflow, ending=ending, updated_at_ms=at_ms)
+def _turned(
+    workflow: Workflow,
+    event: ev.CompensationStarted | ev.WorkflowMigrated | ev.WorkflowPaused | ev.WorkflowResumed,
+    at_ms: int,
+) -> Workflow:
+    """The run changes course: it is undone, follows another version, is held, or goes on."""
+    match event:
+        case ev.WorkflowMigrated():
+            return _migrated(workflow, event, at_ms)
+        case ev.CompensationStarted():
+            ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
+            return replace(workflow, ending=ending, updated_at_ms=at_ms)
+        case ev.WorkflowPaused():
+            pause = Pause(by=event.by, reason=event.reason, at_ms=at_ms)
+            return replace(workflow, pause=pause, updated_at_ms=at_ms)
+        case ev.WorkflowResumed():
+            return replace(workflow, pause=None, updated_at_ms=at_ms)
+        case _:
+            assert_never(event)
 
 
 def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Workflow:
@@ -456,6 +470,7 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
         reason=event.reason,
         kept=(),
         ending=None,
+        pause=None,
         expires_at_ms=None,
         # nobody waits for the usage of these calls any more
         account=None if workflow.account is None else replace(workflow.account, unheard={}),

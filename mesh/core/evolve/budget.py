@@ -30,7 +30,7 @@ _NAMED: Final = 3  # calls that a message names
 def booked(account: Account, was: StepState | None, event: ev.Event, steps: Mapping[str, StepState]) -> Account:
     """The account after `event`. `was` is the step before it, `steps` are the steps before it."""
     match event:
-        case ev.StepCancelled() | ev.StepGivenUp() | ev.StepSkipped():
+        case ev.StepCancelled() | ev.StepGivenUp() | ev.StepSkipped() | ev.StepCompleted():
             return _given_up(account, event, steps)
         case _ if was is not None and was.status == "queued":
             # a queued step's reserve is given back first, because what follows promises it again
@@ -82,7 +82,9 @@ def charged(account: Account, was: StepState, event: ev.TaskFailed | ev.Approval
 
 
 def _given_up(
-    account: Account, event: ev.StepCancelled | ev.StepGivenUp | ev.StepSkipped, steps: Mapping[str, StepState]
+    account: Account,
+    event: ev.StepCancelled | ev.StepGivenUp | ev.StepSkipped | ev.StepCompleted,
+    steps: Mapping[str, StepState],
 ) -> Account:
     """Count in full what is out, because nobody will hear of it, except what was not sent."""
     unsent = event.unsent if isinstance(event, ev.StepCancelled) else ()

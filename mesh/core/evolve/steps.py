@@ -32,6 +32,7 @@ StepEvent = (
     | ev.StepCancelled
     | ev.StepGivenUp
     | ev.StepComputed
+    | ev.StepCompleted
     | ev.EventEmitted
     | ev.ForEachStarted
     | ev.PortionScheduled
@@ -122,6 +123,7 @@ def _moved(
     | ev.TaskHandedOver
     | ev.ApprovalWanted
     | ev.RetryScheduled
+    | ev.StepCompleted
     | ev.StepGivenUp
     | ev.PortionScheduled
     | ev.ForEachEnded
@@ -145,8 +147,8 @@ def _moved(
             return _suspended(step, event, at_ms)
         case ev.RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
-        case ev.StepGivenUp():
-            return _closed_without(step, "failed", at_ms)
+        case ev.StepGivenUp() | ev.StepCompleted():
+            return _given_up(step, event, at_ms)
         case ev.PortionScheduled():
             return replace(step, since_ms=at_ms, due_at_ms=event.due_at_ms)
         case ev.ForEachEnded():
@@ -254,6 +256,13 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
         acted=acted_before(step),
         tools=None,
     )
+
+
+def _given_up(step: StepState, event: ev.StepGivenUp | ev.StepCompleted, at_ms: int) -> StepState:
+    """The step, settled without a result: without an output, or with one by hand."""
+    if isinstance(event, ev.StepGivenUp):
+        return _closed_without(step, "failed", at_ms)
+    return replace(_closed_without(step, "succeeded", at_ms), output=event.output, error="")
 
 
 def _stuck(step: StepState, event: ev.IncidentRaised, at_ms: int) -> StepState:

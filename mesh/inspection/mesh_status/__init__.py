@@ -25,6 +25,7 @@ from mesh.inspection.mesh_status.stuck_routers import Inputs, held_clocks, stuck
 from mesh.inspection.mesh_status.stuck_terms import stuck_terms
 from mesh.inspection.mesh_status.stuck_work import (
     deadly,
+    paused,
     stuck_iterations,
     stuck_steps,
     waiting_for_events,
@@ -185,6 +186,7 @@ def _of_work(model: ReadModel, incidents: Page[OpenStep], approvals: Page[Approv
     yield from stuck_steps(incidents)
     yield from deadly(queries.deadly_steps(model.db))
     yield from stuck_iterations(queries.halted_iterations(model.db))
+    yield from paused(*queries.paused_workflows(model.db), now_ms)
     yield from waiting_people(approvals, now_ms)
     yield from waiting_for_events(queries.awaited_events(model.db), now_ms)
 

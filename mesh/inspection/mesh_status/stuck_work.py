@@ -92,6 +92,15 @@ def stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:
     ]
 
 
+def paused(count: int, since_ms: int, workflow_id: str, now_ms: int) -> list[Stuck]:
+    """Workflows that an operator holds. `workflow_id`: the one that has been held longest."""
+    if not count:
+        return []
+    what = f"{count:,} workflows are paused, the oldest" if count > 1 else f"{workflow_id} is paused"
+    resume = f"mesh workflows resume '{workflow_id}'" if count == 1 else "mesh workflows --status paused"
+    return [Stuck(severity="warning", what=f"{what} for {span(now_ms - since_ms)}", next_step=resume)]
+
+
 def waiting_for_events(awaited: Sequence[Awaited], now_ms: int) -> list[Stuck]:
     found = []
     for one in awaited[:AWAITED_SHOWN]:

@@ -318,7 +318,7 @@ class Folder:
     def _write_workflow(self, partition: int, workflow: Workflow) -> None:
         open_steps = list(rows_of(workflow))
         self._db.execute(
-            "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+            "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
             (
                 workflow.workflow_id,
                 partition,
@@ -331,6 +331,7 @@ class Folder:
                 workflow.reason,
                 sum(row.status == "incident" for row in open_steps),
                 workflow.digest,
+                None if workflow.pause is None else workflow.pause.at_ms,
                 encode_workflow(workflow),
             ),
         )

@@ -17,7 +17,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.errors import OperatorError
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
 
@@ -33,10 +33,11 @@ CREATE TABLE partitions (partition INTEGER PRIMARY KEY, meta BLOB NOT NULL, epoc
 CREATE TABLE epochs (partition INTEGER, token TEXT, PRIMARY KEY (partition, token)) WITHOUT ROWID;
 CREATE TABLE workflows (workflow_id TEXT PRIMARY KEY, partition INTEGER NOT NULL, run_id TEXT NOT NULL, route TEXT NOT NULL,
     status TEXT NOT NULL, started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
-    reason TEXT NOT NULL, incidents INTEGER NOT NULL, forgotten INTEGER NOT NULL, digest TEXT NOT NULL, state BLOB NOT NULL);
+    reason TEXT NOT NULL, incidents INTEGER NOT NULL, forgotten INTEGER NOT NULL, digest TEXT NOT NULL, paused_at_ms INTEGER, state BLOB NOT NULL);
 CREATE INDEX workflows_by_status ON workflows (status, updated_at_ms, workflow_id, forgotten, route);
 CREATE INDEX workflows_by_update ON workflows (updated_at_ms, workflow_id, forgotten, status, route);
 CREATE INDEX workflows_with_incidents ON workflows (updated_at_ms, workflow_id, forgotten, status, route) WHERE incidents > 0;
+CREATE INDEX workflows_paused ON workflows (updated_at_ms, workflow_id, forgotten, status, route) WHERE paused_at_ms NOTNULL;
 CREATE INDEX workflows_by_digest ON workflows (digest, status, started_at_ms);
 CREATE TABLE open_steps (workflow_id TEXT, step TEXT, status TEXT NOT NULL, agent TEXT NOT NULL, role TEXT NOT NULL,
     attempt INTEGER NOT NULL, task_id TEXT NOT NULL, since_ms INTEGER NOT NULL, due_at_ms INTEGER, incident_kind TEXT NOT NULL,

@@ -57,7 +57,7 @@ def _of_work(event: ev.Event) -> Fact | None:
         case ev.CallMade():
             detail = {"route": event.route, "input": event.input, "attempt": event.attempt}
             return Fact(step=event.step, what="called", detail=detail)
-        case ev.TaskSucceeded() | ev.CallSucceeded():
+        case ev.TaskSucceeded() | ev.CallSucceeded() | ev.StepCompleted():
             return Fact(step=event.step, what="succeeded")
         case ev.TaskFailed() | ev.CallFailed():
             return Fact(step=event.step, what="failed", detail={"kind": event.kind})

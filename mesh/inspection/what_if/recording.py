@@ -188,6 +188,7 @@ class Recording:
         self.withdrawn: tuple[int, int, str] | None = None  # taken back by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
         self.is_over = any(isinstance(event, ev.WorkflowEnded) for event in _events(run))
+        self._newest: dict[str, Attempt] = {}  # by place
         self._queueing: dict[str, tuple[str, int]] = {}  # by place
         self._claiming: dict[str, Claim] = {}  # by step
         self._unwaited: dict[tuple[str, int], int] = {}  # calls: since when
@@ -214,7 +215,7 @@ class Recording:
     def _of_tasks(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
         match event:
             case ev.TaskDispatched() | ev.CallMade():
-                self.attempts[event.task_id, event.attempt] = Attempt(event, decision.at_ms)
+                self.attempts[event.task_id, event.attempt] = self._newest[event.step] = Attempt(event, decision.at_ms)
                 if (key := (event.task_id, event.attempt)) in self.queued:
                     self.granted[key] = decision.at_ms - self.queued[key], order
                     self._queueing.pop(event.step, None)
@@ -235,6 +236,8 @@ class Recording:
                 | ev.CallFailed()
             ):
                 self._heard(event, decision, order)
+            case ev.StepCompleted():
+                self._completed(event, decision, order)
             case ev.UsageReported():
                 key = event.task_id, event.attempt
                 parked = next((one for one in decision.events if isinstance(one, ev.InputParked)), None)
@@ -249,6 +252,16 @@ class Recording:
                     self._unwaited[event.task_id, event.attempt] = decision.at_ms
             case _:
                 pass
+
+    def _completed(self, event: ev.StepCompleted, decision: ev.Decision, order: int) -> None:
+        """Take an output by hand for the result of the newest attempt, as which it counts."""
+        newest = self._newest.get(event.step)
+        if newest is None or not isinstance(newest.made, ev.TaskDispatched):
+            self._dropped.add(event.step)
+            return
+        task, attempt = newest.made.task_id, newest.made.attempt
+        made = ev.TaskSucceeded(step=event.step, task_id=task, attempt=attempt, output=event.output)
+        self._heard(made, decision, order)
 
     def _heard(self, event: Outcome, decision: ev.Decision, order: int) -> None:
         attempt = self.attempts[event.task_id, event.attempt]

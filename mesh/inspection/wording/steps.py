@@ -34,6 +34,9 @@ def _of_a_step(event: ev.Event, decision: ev.Decision) -> Said | None:
             told = f"{event.step} comes to {as_json(event.output)} ({event.reason})"
             shows = (("output", event.output),)
             return Said(event.step, _computed(event, decision), "good", event.reason, told, shows)
+        case ev.StepCompleted():
+            told = f"{event.by} gives the output of {event.step}: {as_json(event.output)}"
+            return Said(event.step, f"completed by {event.by}", "good", event.reason, told, (("output", event.output),))
         case ev.EventEmitted(cloud_event=sent):
             told = f"-> {event_words(sent)} ({event.reason})"
             return Said(event.step, f"emitted {event_name(sent)}", "good", event.reason, told, data_of(sent))

@@ -49,6 +49,11 @@ def _of_a_run(event: ev.Event, decision: ev.Decision) -> Said | None:
             again = f", where {', '.join(event.begins_anew)} begins again" if event.begins_anew else ""
             told = f"{event.by or 'nobody'} moves it to another version of its route{again}"
             return Said("", f"goes over to rules {event.digest[7:19]}", "work", f"from {event.before[7:19]}", told)
+        case ev.WorkflowPaused():
+            told = f"{event.by} pauses it: nothing new is sent or begun"
+            return Said("", f"paused by {event.by}", "people", event.reason, told)
+        case ev.WorkflowResumed():
+            return Said("", f"resumed by {event.by}", "work", event.reason, f"{event.by} lets it go on")
         case ev.WorkflowForgotten():
             return Said("", "forgotten: the id may start afresh", "quiet")
         case _:

@@ -346,8 +346,9 @@ class PartitionMetrics:
     def on_approval_requested(self, _id: str, route: str, _at_ms: int, _event: ApprovalRequested) -> None:
         self._meters.count(names.APPROVALS_ASKED, (route,))
 
-    def on_task_held(self, _id: str, route: str, _at_ms: int, _event: TaskHeld) -> None:
-        self._meters.count(names.BUDGET_HELD, (route,))
+    def on_task_held(self, _id: str, route: str, _at_ms: int, event: TaskHeld) -> None:
+        if not event.is_paused:
+            self._meters.count(names.BUDGET_HELD, (route,))
 
     def on_input_parked(self, _id: str, _route: str, _at_ms: int, event: InputParked) -> None:
         self._router.parked[event.code] += 1

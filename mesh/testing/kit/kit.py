@@ -409,8 +409,10 @@ class MeshKit:
         Either one of its own steps moves, or another workflow that it waits for does.
         """
         steps = self.stage.open_steps(workflow).values()
-        if any(is_moving(step, self.stage.promised) for step in steps) or not steps:
+        if any(is_moving(step, self.stage.promised) for step in steps):
             return True
+        if not steps:
+            return workflow.pause is None
         if all(is_stuck(step) for step in steps):
             return False
         others = (other for other in self.stage.workflows() if other.status == "running" and other is not workflow)

@@ -296,6 +296,19 @@ class Run:
         """As an operator, let an incident end the workflow as failed."""
         self._of_incident("fail", step, by, reason)
 
+    def complete(self, step: str, output: Any, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator, give the output of a step by hand. Raises `Refused` if it can't be."""
+        self._check_step(step)
+        self._command("complete", by, reason, step, output=output)
+
+    def pause(self, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator, hold the run: nothing new of it is sent or begun until it resumes."""
+        self._command("pause", by, reason, None)
+
+    def resume(self, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator, let a paused run go on."""
+        self._command("resume", by, reason, None)
+
     def migrate(self, *, by: str = "operator", reason: str = "") -> None:
         """As an operator, move the run to the version that `mesh_kit.apply` has made active.
 
@@ -348,6 +361,7 @@ class Run:
         *,
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        output: Any = msgspec.UNSET,
         order: ApprovalOrder | None = None,
     ) -> None:
         kit, command_id = self._kit, self._kit.stage.fresh("command")
@@ -362,6 +376,7 @@ class Run:
             step=step,
             to=to,
             input=input,
+            output=output,
             order=order,
         )
         kit.act(kit.stage.send([record]))

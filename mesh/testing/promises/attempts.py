@@ -16,6 +16,7 @@ from mesh.core.events import (
     CallFailed,
     CallMade,
     CallSucceeded,
+    StepCompleted,
     TaskDispatched,
     TaskFailed,
     TaskSucceeded,
@@ -62,6 +63,8 @@ class Attempts:
                 self._expect(event.task_id not in self._succeeded, f"{where}: two results count for {event.task_id}")
                 self._succeeded.add(event.task_id)
                 self._settle(step.before, event.step, step.offset)
+            case StepCompleted():
+                self._complete(step, event)
             case TaskFailed():
                 self._settle(step.before, event.step, step.offset)
                 if event.kind == "timeout":
@@ -104,6 +107,15 @@ class Attempts:
         step = before.steps.get(name) if before else None
         if step is not None and step.attempt:
             self.settled.setdefault(ids.attempt_id(step.task_id, step.attempt), offset)
+
+    def _complete(self, step: Step, event: StepCompleted) -> None:
+        """An output by hand: from here on no result of the step's task counts."""
+        state = step.before.steps.get(event.step) if step.before else None
+        self._expect(state is not None, f"{step.where}: {event.step} is completed, and has not begun")
+        if state is not None and state.task_id:
+            self._expect(state.task_id not in self._succeeded, f"{step.where}: {state.task_id} is finished twice")
+            self._succeeded.add(state.task_id)
+        self._settle(step.before, event.step, step.offset)
 
     def _end(self, step: Step, event: WorkflowEnded) -> None:
         run = (step.decision.workflow_id, event.run_id)

@@ -14,7 +14,8 @@ from mesh.core.state import Account, StepState
 def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
     """Call the newest known version of the route.
 
-    Holds the call if the budget does not have its slice. An unknown route is an incident.
+    Holds the call if the budget does not have its slice, or the workflow is paused. An unknown
+    route is an incident.
     """
     workflow, turn = draft.live, round_of(draft, place)
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
@@ -32,8 +33,9 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
         return
     # after the checks above: a call that can't be made must not wait for budget first
     short = draft.shortage(work.reserve, is_call=True)
-    if short is not None:
-        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=draft.why_held(short)))
+    if short is not None or workflow.pause is not None:
+        why, is_paused = draft.why_held(short), workflow.pause is not None
+        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=why, is_paused=is_paused))
         return
     draft.add(
         CallMade(

@@ -35,7 +35,7 @@ def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
 
 
 def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
-    """Begin as many items as there is room for, or none if the for-each waits for an operator.
+    """Begin as many items as there is room for; none if it waits for an operator, or is paused.
 
     True: every item was settled, and now the step is too.
 
@@ -51,7 +51,7 @@ def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
             draft.add(IncidentResolved(step=name, action="result", by="the results of its items"))
         draft.add(ForEachEnded(step=name, failed=fan.failed))
         return True
-    if state.incident is not None:
+    if state.incident is not None or draft.live.pause is not None:
         return False
     room = min(each.concurrency - (fan.begun - fan.settled), fan.total - fan.begun)
     portion = Portion(alone=alone)

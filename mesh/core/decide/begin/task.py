@@ -71,7 +71,7 @@ def dispatch(
     failed: str = "",
     beyond: str = "",
 ) -> None:
-    """Send the task, hold it for more budget, or ask the next limit for a slot.
+    """Send the task, hold it for more budget or until its workflow resumes, or ask the next limit.
 
     It is an incident if the task is for a capability and no agent is registered for it.
 
@@ -81,7 +81,7 @@ def dispatch(
     """
     workflow = draft.live
     short = None if workflow.account is None else _shortage(draft, workflow.account, place, work, beyond)
-    if short is not None:
+    if short is not None or workflow.pause is not None:
         held = TaskHeld(
             step=place,
             attempt=attempt,
@@ -90,6 +90,7 @@ def dispatch(
             reason=draft.why_held(short),
             retry_budget_from=budget_from,
             hop=hop,
+            is_paused=workflow.pause is not None,
         )
         draft.add(held)
         return

@@ -33,7 +33,10 @@ def look_after_budget(draft: Draft) -> None:
     # what is being undone is never held, and nothing new begins beside it (ADR 11)
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
         return
-    _release(draft)
+    # what is held then is sent, or asked for, when it resumes
+    if workflow.pause is not None:
+        return
+    release_held(draft, "there is budget for it now")
     held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
     question = next(iter(keys_where(draft.live.steps, _is_open_question)), None)
     if not held and not over:
@@ -46,8 +49,8 @@ def look_after_budget(draft: Draft) -> None:
         _exhausted(draft, held, why)
 
 
-def _release(draft: Draft) -> None:
-    """Send what there is budget for, as much of it as one decision holds.
+def release_held(draft: Draft, reason: str) -> None:
+    """Send what is held and there is budget for, as much of it as one decision holds.
 
     The rest of a for-each goes out in the next decision.
     """
@@ -65,7 +68,7 @@ def _release(draft: Draft) -> None:
         # only lists can make a decision grow without bound: a step by itself goes out whatever it
         # weighs
         if portion.takes(draft.live.steps[place].input) or not ids.is_item(place):
-            _send(draft, place)
+            _send(draft, place, reason)
         else:
             go_on_later(draft, name)
             return
@@ -84,6 +87,9 @@ def _is_open_question(place: str, step: StepState) -> bool:
 
 
 def _shortage(draft: Draft, place: str) -> Shortage | None:
+    # neither is ever held for budget (ADR 11), only until the workflow resumes
+    if ids.is_undo(place) or ids.is_question(place):
+        return None
     work = work_at(draft, place)
     return draft.shortage(work.reserve, is_call=isinstance(work, CallWork))
 
@@ -191,8 +197,8 @@ def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
     draft.add(BudgetRaised(granted=granted, by=closed.by, expires_at_ms=expires))
 
 
-def _send(draft: Draft, place: str) -> None:
-    step, work, reason = draft.live.steps[place], work_at(draft, place), "there is budget for it now"
+def _send(draft: Draft, place: str, reason: str) -> None:
+    step, work = draft.live.steps[place], work_at(draft, place)
     if isinstance(work, CallWork):
         # while it was held the step kept the number of the attempt before (`evolve`)
         call(draft, place, work, step.input, reason, attempt=step.attempt + 1)

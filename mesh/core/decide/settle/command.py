@@ -13,13 +13,14 @@ from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import go_on, settled
 from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
 from mesh.core.decide.settle.call import on_call_undeliverable
+from mesh.core.decide.settle.completing import on_complete
 from mesh.core.decide.settle.limit import fail_to_ask
 from mesh.core.decide.settle.orders import on_order
-from mesh.core.decide.settle.refusing import REPEATED, refuse_command
+from mesh.core.decide.settle.pausing import on_pause, on_resume
+from mesh.core.decide.settle.refusing import REPEATED, accept_command, refuse_command
 from mesh.core.decide.settle.retry import ask_again, begin_again, is_closed_approval, why_no_input, why_not_asked_again
 from mesh.core.decide.settle.tools import want_again
 from mesh.core.events import (
-    CommandAccepted,
     EffectUndeliverable,
     IncidentRaised,
     IncidentResolved,
@@ -51,10 +52,14 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     elif given.order is not None:
         on_order(draft, given, given.order)
     elif given.command == "cancel":
-        _accept(draft, given)
+        accept_command(draft, given)
         _cancel(draft, f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
     elif given.command == "migrate":
         _on_migrate(draft, given, workflow, target)
+    elif given.command == "pause":
+        on_pause(draft, given, workflow.pause)
+    elif given.command == "resume":
+        on_resume(draft, given, workflow.pause)
     else:
         _on_incident(draft, given, workflow)
 
@@ -72,6 +77,9 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     if given.step is not None and ids.step_of(given.step) not in steps:
         refuse_command(draft, given, "unknown_step", f"the route has no step {given.step}: {', '.join(steps)}")
         return
+    if given.command == "complete":
+        on_complete(draft, given)
+        return
     if given.command == "retry" and given.step is not None and is_closed_approval(draft, given.step):
         _ask_again(draft, given, given.step)
         return
@@ -85,7 +93,7 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     if why_not:
         refuse_command(draft, given, "input", why_not)
         return
-    _accept(draft, given)
+    accept_command(draft, given)
     # after one acceptance for all of them: a command has one receipt (ADR 15)
     for place in stuck:
         state = draft.live.steps.get(place)
@@ -101,7 +109,7 @@ def _ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
     if why_not:
         refuse_command(draft, given, "acted" if given.task_input is msgspec.UNSET else "input", why_not)
         return
-    _accept(draft, given)
+    accept_command(draft, given)
     ask_again(draft, given, name)
 
 
@@ -196,7 +204,7 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
     if why_not:
         refuse_command(draft, given, "misfit", "; ".join(why_not))
         return
-    _accept(draft, given)
+    accept_command(draft, given)
     again = to_begin_again(workflow)
     # before the migration, which drops the states of these steps
     for place in again:
@@ -215,18 +223,6 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
     draft.go_over(target)
     # any step of the new version may be able to act now
     go_on(draft, target.steps)
-
-
-def _accept(draft: Draft, given: CommandGiven) -> None:
-    draft.add(
-        CommandAccepted(
-            command_id=given.command_id,
-            command=given.command,
-            by=given.by,
-            reason=given.reason,
-            operation=given.operation,
-        )
-    )
 
 
 def on_unreadable_command(draft: Draft, given: CommandUnreadable) -> None:

@@ -100,8 +100,8 @@ def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState)
     # nothing of it was ever sent, so it begins, with this input for its first attempt
     elif again.origin == "given" and not state.attempt:
         _begin_with(draft, place, again.value, given)
-    else:
-        _begin_as_it_was(draft, place, replace(state, input=again.value))
+    elif _may_begin(draft, place, state):
+        begin_as_it_was(draft, place, replace(state, input=again.value))
 
 
 def _begin_with(draft: Draft, place: str, value: Any, given: CommandGiven) -> None:
@@ -112,7 +112,15 @@ def _begin_with(draft: Draft, place: str, value: Any, given: CommandGiven) -> No
         dispatch(draft, place, work, value, reason, attempt=1)
 
 
-def _begin_as_it_was(draft: Draft, place: str, state: StepState) -> None:
+def _may_begin(draft: Draft, place: str, state: StepState) -> bool:
+    """Whether it begins now: what can't be held as a task stays `retrying` while it is paused."""
+    is_loop = state.incident is not None and state.incident.kind == "loop"
+    can_be_held = bool(state.attempt) or is_loop or state.fan is not None or ids.is_undo(place)
+    return can_be_held or draft.live.pause is None
+
+
+def begin_as_it_was(draft: Draft, place: str, state: StepState) -> None:
+    """Begin again what is at this place, as its state was when it became an incident."""
     name = ids.step_of(place)
     step = draft.route.steps[name]
     # before the attempts are looked at: the work of a stuck loop is done, and must not be repeated
@@ -194,7 +202,8 @@ def ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
         if draft.live.steps[other].status == "incident":
             draft.add(IncidentResolved(step=other, action="ask_again", by=given.by))
     draft.add(ApprovalReopened(step=name, approval_id=state.task_id, by=given.by, begins_again=after))
-    if begin(draft, draft.route.steps[name]):
+    # else it begins when the workflow resumes, as any step whose needs are settled
+    if draft.live.pause is None and begin(draft, draft.route.steps[name]):
         settled(draft, name)
 
 

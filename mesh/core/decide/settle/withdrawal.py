@@ -8,11 +8,11 @@ from typing import Final
 
 from mesh.core import ids
 from mesh.core.decide.draft import Draft
-from mesh.core.events import Event, StepCancelled, StepGivenUp, TasksWithdrawn, Withdrawn, WorkflowEnded
+from mesh.core.events import Event, StepCancelled, StepCompleted, StepGivenUp, TasksWithdrawn, Withdrawn, WorkflowEnded
 from mesh.core.inputs import Input, ResultReceived, TaskUndeliverable
 from mesh.core.state import Workflow
 
-ENDS_TASKS: Final = (WorkflowEnded, StepCancelled, StepGivenUp)
+ENDS_TASKS: Final = (WorkflowEnded, StepCancelled, StepGivenUp, StepCompleted)
 """What may end tasks that are out."""
 
 _OWN_WORD: Final = (ResultReceived, TaskUndeliverable)

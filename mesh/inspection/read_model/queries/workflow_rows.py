@@ -21,6 +21,7 @@ _AT_STEP: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE inst
 _UNDER_WAY: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE status = ?)"
 _OF_STATUS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "incident": {"incidents > 0": ()},
+    "paused": {"paused_at_ms NOTNULL": ()},
     "ended": {"status IN ('completed', 'failed', 'rejected', 'cancelled')": ()},
 }
 
@@ -35,6 +36,8 @@ class WorkflowRow(Row, frozen=True, array_like=True):
     ended_at_ms: int | None
     reason: str
     incidents: int
+    digest: str
+    paused_at_ms: int | None
     partition: int
     search: str | None
 
@@ -67,11 +70,11 @@ def workflows(
 ) -> Page[WorkflowRow]:
     """Workflows, the last changed first.
 
-    `status` may also be `incident`: live ones that wait for an operator; or `ended`, in any way.
-    `cause`: those with an incident of this cause. `where`: those that it fits. `step`, `agent`: of
-    a step that is under way, or has an incident. `unchanged_since_ms`: those that have not changed
-    since then. `under_way`: those with a step of this status that has not ended. `part`: of their
-    ids. `built_in`: with the mesh's own workflows, unless they are forgotten.
+    `status` may also be `incident`: live ones that wait for an operator; `paused`; or `ended`, in
+    any way. `cause`: those with an incident of this cause. `where`: those that it fits. `step`,
+    `agent`: of a step that is under way, or has an incident. `unchanged_since_ms`: those that have
+    not changed since then. `under_way`: those with a step of this status that has not ended.
+    `part`: of their ids. `built_in`: with the mesh's own workflows, unless they are forgotten.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
     filters: dict[str, tuple[str, ...]] = {_THERE: (), own: ()}
@@ -132,6 +135,13 @@ def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = 
 def search_attributes(db: apsw.Connection, workflow_id: str) -> dict[str, Any]:
     """By what people find it; empty if its route has no `search`."""
     return attributes_of(db, workflow_id)
+
+
+def paused_workflows(db: apsw.Connection) -> tuple[int, int, str]:
+    """How many workflows are paused, since when the first of them is, and its id."""
+    sql = "SELECT count(*), min(paused_at_ms), workflow_id FROM workflows WHERE paused_at_ms NOTNULL AND NOT forgotten"
+    row = select_one(db, sql)
+    return (row[0], row[1] or 0, row[2] or "") if row else (0, 0, "")
 
 
 def count_workflows(db: apsw.Connection) -> dict[str, int]:
