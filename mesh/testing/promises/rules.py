@@ -14,6 +14,7 @@ which may be wrong twice.
 * a task or a call goes out only if the budget has what it reserves, and reserves what its route
   says
 * no event is dismissed that a loop under way may still wait for, and none is taken by two rounds
+* nothing of a paused workflow is sent or begun, and an operation is obeyed once
 * all that was done is undone, once, the last first (after an operator's `fail`: what is left);
   nothing completes that is being undone, or has open steps
 """
@@ -39,6 +40,17 @@ _ACTS: Final = (
     | ev.EventEmitted
     | ev.ForEachStarted
 )
+_BEGINS: Final = (
+    ev.TaskDispatched,
+    ev.SlotRequested,
+    ev.CallMade,
+    ev.ApprovalRequested,
+    ev.WaitStarted,
+    ev.StepComputed,
+    ev.EventEmitted,
+    ev.ForEachStarted,
+)
+"""What no paused workflow does."""
 _UNDER_WAY: Final = frozenset({"running", "retrying", "held", "queued", "calling", "incident", "suspended"})
 
 
@@ -74,6 +86,8 @@ class _Judged:
     def take(self, event: ev.Event) -> Iterator[str]:
         if isinstance(event, ev.WorkflowStarted | ev.WorkflowMigrated):
             self.route = self.routes.get(event.digest)
+        if self.workflow is not None:
+            yield from _ordered(self.workflow, event)
         if self.route is not None and self.workflow is not None:
             yield from self._judge(self.route, self.workflow, event)
             yield from self._judge_awaited(self.route, self.workflow, event)
@@ -356,6 +370,16 @@ def _dispatch(step: Step, place: str, event: ev.TaskDispatched, workflow: Workfl
         wanted = limiter_id(work.limit.name)
         if not any(one == wanted or one.startswith(limiter_id(work.limit.name, "")) for one in asked - {AGENT}):
             yield f"{place} goes out, is under the limit {work.limit.name}, and has not asked for a slot"
+
+
+def _ordered(workflow: Workflow, event: ev.Event) -> Iterator[str]:
+    """Judge what operators have ordered: a pause, and an operation once."""
+    place = getattr(event, "step", "")
+    # an approval that an agent wants for a task that is out is asked, and so are its terms
+    if workflow.pause is not None and isinstance(event, _BEGINS) and not ids.is_tool(place):
+        yield f"{place} begins ({type(event).__name__}), and the workflow is paused"
+    if isinstance(event, ev.CommandAccepted) and event.operation and event.operation in workflow.operations:
+        yield f"operation {event.operation} is obeyed twice"
 
 
 def _call(step: Step, place: str, event: ev.CallMade, workflow: Workflow) -> Iterator[str]:
