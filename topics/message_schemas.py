@@ -462,14 +462,27 @@ def _command() -> dict[str, Any]:
                 "description": "The bulk operation that it is a part of: each workflow obeys one of its commands.",
             },
             "input": {"description": "retry: the input of the one step that has the incident; any JSON."},
+            "fork": {
+                "type": "object",
+                "description": "fork, to a new id: the other workflow `of` and its `run_id`, its start `event`, the "
+                "results of its `steps` to keep. To the other workflow: `into`, the new id.",
+            },
             "output": {"description": "complete: the output of the step; any JSON."},
         },
         "additionalProperties": False,
         "if": {"properties": {"command": {"const": "migrate"}}},
         "then": {"required": ["to"], "properties": {"to": DIGEST}},
-        "else": {"properties": {"to": {"enum": [None, ""]}}},
+        "else": {
+            "if": {"not": {"properties": {"command": {"const": "fork"}}}},
+            "then": {"properties": {"to": {"enum": [None, ""]}}},
+        },
         "allOf": [
-            {"if": {"required": ["input"]}, "then": {"properties": {"command": {"const": "retry"}}}},
+            {"if": {"required": ["input"]}, "then": {"properties": {"command": {"enum": ["retry", "fork"]}}}},
+            {"if": {"required": ["fork"]}, "then": {"properties": {"command": {"const": "fork"}}}},
+            {
+                "if": {"properties": {"command": {"const": "fork"}}},
+                "then": {"required": ["step", "fork"], "properties": {"step": SOME_TEXT}},
+            },
             {"if": {"required": ["output"]}, "then": {"properties": {"command": {"const": "complete"}}}},
             {
                 "if": {"properties": {"command": {"const": "complete"}}},

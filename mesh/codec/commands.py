@@ -17,6 +17,7 @@ from mesh.codec.orders import ORDER_EXAMPLE, ORDERS, order_document, read_order
 from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import rfc3339
 from mesh.core import ids
+from mesh.core.forks import Fork
 from mesh.core.inputs import ApprovalOrder, Command, CommandGiven
 from mesh.core.receipts import Place, SendCommandReceipt
 from mesh.core.topics import Topics
@@ -30,6 +31,9 @@ _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)
 _KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS if name != "release")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail", "pause", "resume", "complete" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate, "input" with retry, "step" and "output" with complete'
+_FORK_EXAMPLE: Final = (
+    'send {"of": ..., "run_id": ..., "event": {...}, "steps": {...}} to a new id, or {"into": <new id>}'
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,6 +72,7 @@ def encode_command(
     input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     output: Any = msgspec.UNSET,
     order: ApprovalOrder | None = None,
+    fork: Fork | None = None,
     operation: str = "",
     traceparent: str | None = None,
 ) -> OutRecord:
@@ -92,6 +97,8 @@ def encode_command(
         data["output"] = output
     if order is not None:
         data["order"] = order_document(order)
+    if fork is not None:
+        data["fork"] = fork
     if operation:
         data["operation"] = operation
     headers = binary_headers(
@@ -115,7 +122,7 @@ def decode_command(record: Record) -> CommandGiven:
         what="command",
         required=("command", "workflow_id", "by"),
         optional=("reason", "step", "to", "operation"),
-        anything=("input", "output", "order"),
+        anything=("input", "output", "order", "fork"),
         example=_EXAMPLE,
     )
     data = body.data
@@ -129,12 +136,13 @@ def decode_command(record: Record) -> CommandGiven:
             f"{place(record)}: the command's `workflow_id` {workflow_id!r} is not a workflow's id (<route>:<key>); copy it from `mesh workflows`"
         )
     to = data.get("to") or ""
-    if (command == "migrate") != bool(to) or (to and not _DIGEST.fullmatch(to)):
+    fork = _fork(record, command, data)
+    if (command == "migrate" or (fork is not None and not fork.into)) != bool(to) or (to and not _DIGEST.fullmatch(to)):
         raise MalformedRecord(
             f"{place(record)}: `to` must be a version's whole digest with migrate, and has no place elsewhere; send {_EXAMPLE}"
         )
-    if "input" in data and command != "retry":
-        raise MalformedRecord(f"{place(record)}: `input` goes with retry alone; send {_EXAMPLE}")
+    if "input" in data and command not in ("retry", "fork"):
+        raise MalformedRecord(f"{place(record)}: `input` goes with retry alone, and fork; send {_EXAMPLE}")
     if ("output" in data) != (command == "complete") or (command == "complete" and not data.get("step")):
         raise MalformedRecord(
             f"{place(record)}: `output` goes with complete alone, which names a `step`; send {_EXAMPLE}"
@@ -159,7 +167,23 @@ def decode_command(record: Record) -> CommandGiven:
         output=data.get("output", msgspec.UNSET),
         operation=data.get("operation") or "",
         order=read_order(record, command, workflow_id, data["order"]) if "order" in data else None,
+        fork=fork,
     )
+
+
+def _fork(record: Record, command: Command, data: dict[str, Any]) -> Fork | None:
+    """What a command to fork says. Raises `MalformedRecord`."""
+    if ("fork" in data) != (command == "fork") or (command == "fork" and not data.get("step")):
+        raise MalformedRecord(f"{place(record)}: `fork` goes with fork alone, which names a `step`; {_FORK_EXAMPLE}")
+    if command != "fork":
+        return None
+    try:
+        fork = msgspec.convert(data["fork"], Fork)
+    except msgspec.ValidationError as error:
+        raise MalformedRecord(f"{place(record)}: the `fork` does not hold: {error}; {_FORK_EXAMPLE}") from error
+    if bool(fork.into) == bool(fork.of and fork.run_id and fork.event):
+        raise MalformedRecord(f"{place(record)}: the `fork` says neither or both of two; {_FORK_EXAMPLE}")
+    return fork
 
 
 def encode_command_receipt(effect: SendCommandReceipt, *, topics: Topics) -> OutRecord:

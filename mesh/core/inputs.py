@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from mesh.core.calls import Caller, Slice
+from mesh.core.forks import Fork
 from mesh.core.schedules import Schedule
 from mesh.core.signing import Proof
 from mesh.core.state import KeptEvent
@@ -182,7 +183,19 @@ class AnswerUnreadable(_Inbox, tag="AnswerUnreadable.1", frozen=True, kw_only=Tr
 
 
 Command = Literal[
-    "cancel", "retry", "skip", "fail", "migrate", "release", "extend", "reassign", "void", "complete", "pause", "resume"
+    "cancel",
+    "retry",
+    "skip",
+    "fail",
+    "migrate",
+    "release",
+    "extend",
+    "reassign",
+    "void",
+    "complete",
+    "pause",
+    "resume",
+    "fork",
 ]
 
 
@@ -212,6 +225,7 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     task_input: Any = msgspec.UNSET  # retry: of the one step's task or call
     output: Any = msgspec.UNSET  # complete: of the step
     order: ApprovalOrder | None = None  # extend, reassign, void
+    fork: Fork | None = None  # fork
     operation: str = ""  # the bulk operation that it is a part of
 
 

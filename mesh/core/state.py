@@ -140,6 +140,15 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of a run that was forked: the other run, the step from which it goes on, what it has kept."""
+
+    workflow_id: str
+    run_id: str
+    step: str
+    kept: tuple[str, ...] = ()
+
+
 class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A step that has begun or is settled. A step that waits for its needs has no state yet.
 
@@ -225,6 +234,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = {}  # asked of limiters and not given back, by place; the last is the one asked last
     limiter: Limiter | None = None  # of a built-in workflow that is one
     operations: tuple[str, ...] = ()  # of operators, whose command it has decided on
+    origin: Origin | None = None  # of a run that was forked from another
     pause: Pause | None = None  # nothing new of it is sent or begun
 
 

@@ -136,6 +136,8 @@ UNMET = {
     "WorkflowPaused",
     "WorkflowResumed",
     "StepCompleted",
+    # test_decide_fork.py has forks.
+    "WorkflowForked",
     # Nobody imports a log there: test_log_import.py.
     "LogImported",
 }

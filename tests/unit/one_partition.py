@@ -17,6 +17,7 @@ from mesh.core.crossings import Crossing, crossings
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect, SendInput, effects
 from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged, TasksWithdrawn
+from mesh.core.forks import Fork
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
@@ -500,7 +501,7 @@ class Partition:
 
     def command(
         self,
-        command: Literal["cancel", "retry", "skip", "fail", "complete", "pause", "resume"],
+        command: Literal["cancel", "retry", "skip", "fail", "complete", "pause", "resume", "fork"],
         *,
         step: str | None = None,
         key: str = "k",
@@ -521,6 +522,26 @@ class Partition:
                 task_input=task_input,
                 output=output,
                 operation=operation,
+                **source,
+            )
+        )
+
+    def fork(
+        self, key: str, step: str, about: Fork, *, to: Route | None = None, task_input: Any = msgspec.UNSET
+    ) -> tuple[Event, ...]:
+        """Order a fork, or (`about.into`) tell of one."""
+        source = self._inbox("mesh.commands", None)
+        return self.give(
+            inp.CommandGiven(
+                workflow_id=self.id_of(key),
+                command_id=f"c{source['source_offset']}",
+                command="fork",
+                by="op",
+                reason="another price",
+                step=step,
+                to="" if to is None else to.digest,
+                task_input=task_input,
+                fork=about,
                 **source,
             )
         )

@@ -18,10 +18,13 @@ from mesh.adapters.system import SystemClock
 from mesh.cli.app import mesh
 from mesh.cli.routes.group import routes
 from mesh.codec.cards import encode_card
+from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.route_file import load_route_text
 from mesh.codec.router_cards import RouterCard, encode_router_card
 from mesh.codec.times import rfc3339
+from mesh.core.forks import KeptResult
+from mesh.core.inputs import CommandGiven
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
@@ -596,6 +599,62 @@ def test_there_is_no_active_version_to_go_to_where_the_route_is_withdrawn(stored
     changes_of("apply", "--withdraw", "r")
     result = move("two", "--to", "active", "--dry-run")
     assert (result.exit_code, "no version of r is active" in result.stderr) == (3, True)
+
+
+# fork ---------------------------------------------------------------------------------------------
+
+
+def forked(*arguments: str) -> Result:
+    return CliRunner().invoke(mesh, ["workflows", "fork", *arguments, "--why", "x"])
+
+
+def test_a_dry_run_of_a_fork_says_which_results_it_would_keep(stored: Path) -> None:
+    before = (stored / "mesh.db").read_bytes()
+    # it has ended, and its state has no outputs any more
+    found = json.loads(forked("r:one", "--from", "ok", "--dry-run", "--json").stdout)
+    assert (found["of"], found["from"], found["kept"], found["accepted"]) == ("r:one", "ok", ["a"], False)
+    result = forked("r:two", "--from", "a", "--dry-run")
+    assert "keeps the results of: no step" in result.stdout
+    assert "this was a dry run, nothing is sent" in result.stderr
+    assert (stored / "mesh.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["r:one", "--from", "nosuch"], 2, "route r has no step nosuch: a, ok, z"),
+        (["nobody", "--from", "a"], 3, "no workflow has 'nobody'"),
+        (["r:one", "--from", "a", "--to", "nosuch"], 3, "no stored version has 'nosuch'"),
+    ],
+)
+def test_a_fork_that_can_not_be_says_why(stored: Path, arguments: list[str], code: int, said: str) -> None:
+    result = forked(*arguments)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+
+def test_a_fork_is_ordered_with_the_results_of_the_log(stored: Path) -> None:
+    async def create() -> None:
+        broker = await SqliteBroker.open(stored / "mesh.db", client_id="test", durability="normal")
+        await broker.create_topics([TopicSpec(TOPICS.commands, 1), TopicSpec(TOPICS.command_receipts, 1)])
+        await broker.close()
+
+    async def sent() -> CommandGiven:
+        broker = await SqliteBroker.open(stored / "mesh.db", client_id="test", durability="normal")
+        reader = await broker.reader()
+        reader.assign({TopicPartition(TOPICS.commands, 0): 0})
+        [record] = await reader.poll(max_records=10, timeout_s=0)
+        await reader.close()
+        await broker.close()
+        return decode_command(record)
+
+    asyncio.run(create())
+    late = forked("r:one", "--from", "ok", "--timeout", "0.05")
+    assert (late.exit_code, "no receipt for the command to r:one~" in late.stderr) == (5, True)
+    given = asyncio.run(sent())
+    assert (given.command, given.step, given.to) == ("fork", "ok", ROUTE.digest)
+    assert given.fork is not None
+    assert given.fork.steps == {"a": KeptResult(status="succeeded", output={"n": 1})}
+    assert given.fork.event["data"] == {"n": 1}
 
 
 # list, show, diff ---------------------------------------------------------------------------------

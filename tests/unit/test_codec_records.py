@@ -40,6 +40,7 @@ from mesh.codec.state import (
 from mesh.core.calls import Caller, called_event
 from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendInput, SendTask
 from mesh.core.events import Cause, Decision, Event, InputParked, OwnerChanged, TaskSucceeded
+from mesh.core.forks import Fork, KeptResult
 from mesh.core.ids import partition_of_key
 from mesh.core.inputs import AnswerGiven, Command, CommandGiven, EventMatched, InboxInput, WorkflowCalled
 from mesh.core.receipts import SendReceipt
@@ -612,7 +613,7 @@ def test_a_retry_may_carry_an_input_and_no_other_command_may(given: Any) -> None
     )
     assert decode_command(landed(out)).task_input == given
     wrong = {"command": "skip", "workflow_id": WORKFLOW, "by": "op", "input": given}
-    with pytest.raises(MalformedRecord, match="`input` goes with retry alone"):
+    with pytest.raises(MalformedRecord, match="`input` goes with retry alone, and fork"):
         decode_command(came("mesh.commands", orjson.dumps(wrong)))
 
 
@@ -644,6 +645,44 @@ def test_an_output_goes_with_complete_alone_which_needs_a_step(wrong: dict[str, 
         decode_command(came("mesh.commands", orjson.dumps({**wrong, "workflow_id": WORKFLOW, "by": "op"})))
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        Fork(into="r:new"),
+        Fork(of="r:k", run_id="aa", event={"id": "e"}, steps={"a": KeptResult(status="succeeded", output=[1])}),
+    ],
+)
+def test_a_command_to_fork_comes_back(about: Fork) -> None:
+    to = "" if about.into else "sha256:" + "0a" * 32
+    out = encode_command(
+        topics=TOPICS,
+        command="fork",
+        workflow_id=WORKFLOW,
+        by="op",
+        command_id="c1",
+        at_ms=AT_MS,
+        step="draft",
+        to=to,
+        fork=about,
+    )
+    assert (decode_command(landed(out)).fork, decode_command(landed(out)).to) == (about, to)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"command": "skip", "step": "a", "fork": {"into": "r:n"}}, "`fork` goes with fork alone"),
+        ({"command": "fork", "step": "a"}, "`fork` goes with fork alone"),
+        ({"command": "fork", "fork": {"into": "r:n"}}, "which names a `step`"),
+        ({"command": "fork", "step": "a", "fork": {"steps": 1}}, "the `fork` does not hold"),
+        ({"command": "fork", "step": "a", "fork": {}}, "says neither or both"),
+    ],
+)
+def test_a_command_to_fork_that_does_not_hold_says_why(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(MalformedRecord, match=said):
+        decode_command(came("mesh.commands", orjson.dumps({**wrong, "workflow_id": WORKFLOW, "by": "op"})))
+
+
 def test_a_bare_command_takes_its_id_from_its_place() -> None:
     command = decode_command(
         came("mesh.commands", orjson.dumps({"command": "cancel", "workflow_id": WORKFLOW, "by": "op"}))
@@ -658,7 +697,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
     [
         (
             {"command": "explode", "workflow_id": WORKFLOW, "by": "op"},
-            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void", "complete", "pause", "resume"',
+            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void", "complete", "pause", "resume", "fork"',
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},

@@ -78,6 +78,7 @@ SEEN: set[type] = set()
 
 UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
+    | {"WorkflowForked"}  # test_decide_fork.py has it
     | {"LogImported"}  # of `mesh log import`: test_log_import.py
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both

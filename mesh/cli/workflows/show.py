@@ -24,6 +24,7 @@ from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, search_text, status_text, waits
 from mesh.cli.workflows.commands import cancel, complete, fail, pause, resume, retry, skip
 from mesh.cli.workflows.filters import FilterOptions, workflow_filter, workflow_filters
+from mesh.cli.workflows.fork import fork
 from mesh.cli.workflows.migrate import migrate
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
@@ -207,5 +208,5 @@ async def _show(session: Session, part: str) -> _Shown:
         return _Shown(state, before + known, limiters, search, archived if before else [])
 
 
-for _command in (cancel, retry, skip, fail, complete, pause, resume, migrate):
+for _command in (cancel, retry, skip, fail, complete, pause, resume, fork, migrate):
     workflows.add_command(_command)

@@ -72,6 +72,7 @@ from mesh.core.events.workflow import (
     StartRepeated,
     WorkflowEnded,
     WorkflowForgotten,
+    WorkflowForked,
     WorkflowMigrated,
     WorkflowPaused,
     WorkflowResumed,
@@ -164,6 +165,7 @@ Event = (
     | EffectUndeliverable
     | WorkflowEnded
     | WorkflowMigrated
+    | WorkflowForked
     | WorkflowPaused
     | WorkflowResumed
     | WorkflowForgotten

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from mesh.core.calls import Caller, Slice
 from mesh.core.events.event import LogEvent
+from mesh.core.forks import KeptResult
 
 EndStatus = Literal["completed", "failed", "rejected", "cancelled"]
 
@@ -78,6 +79,23 @@ class WorkflowResumed(LogEvent, tag="WorkflowResumed.1", frozen=True, kw_only=Tr
 
     by: str
     reason: str = ""
+
+
+class WorkflowForked(LogEvent, tag="WorkflowForked.1", frozen=True, kw_only=True):
+    """A run goes on from a step of another run.
+
+    In the new run, right after its start: `of` and `of_run_id` are the other, and `steps` the
+    results that it has from there. In the other one: `into` is the new workflow, and nothing
+    changes.
+    """
+
+    step: str
+    by: str
+    reason: str = ""
+    into: str = ""
+    of: str = ""
+    of_run_id: str = ""
+    steps: dict[str, KeptResult] | None = None
 
 
 class WorkflowForgotten(LogEvent, tag="WorkflowForgotten.1", frozen=True, kw_only=True):

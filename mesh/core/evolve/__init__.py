@@ -22,7 +22,7 @@ from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
 from mesh.core.evolve.voting import without_payloads
 from mesh.core.layered import changed, with_entry
 from mesh.core.questions import MOST_QUESTIONS
-from mesh.core.state import FINISHED, Account, Ending, Fan, Pause, StepState, Workflow
+from mesh.core.state import FINISHED, Account, Ending, Fan, Origin, Pause, StepState, Workflow
 from mesh.core.tool_approvals import ToolVerdict, with_verdict
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
@@ -90,7 +90,13 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return _again(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.BudgetRaised() | ev.BudgetTimeOver() | ev.UsageReported():
             return budgeted(_begun(workflow, event, workflow_id), event)
-        case ev.CompensationStarted() | ev.WorkflowMigrated() | ev.WorkflowPaused() | ev.WorkflowResumed():
+        case (
+            ev.CompensationStarted()
+            | ev.WorkflowMigrated()
+            | ev.WorkflowPaused()
+            | ev.WorkflowResumed()
+            | ev.WorkflowForked()
+        ):
             return _turned(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.EventKept():
             return _kept(workflow, event, workflow_id, at_ms)
@@ -411,7 +417,7 @@ def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
 
 def _turned(
     workflow: Workflow,
-    event: ev.CompensationStarted | ev.WorkflowMigrated | ev.WorkflowPaused | ev.WorkflowResumed,
+    event: ev.CompensationStarted | ev.WorkflowMigrated | ev.WorkflowPaused | ev.WorkflowResumed | ev.WorkflowForked,
     at_ms: int,
 ) -> Workflow:
     """The run changes course: it is undone, follows another version, is held, or goes on."""
@@ -424,10 +430,21 @@ def _turned(
         case ev.WorkflowPaused():
             pause = Pause(by=event.by, reason=event.reason, at_ms=at_ms)
             return replace(workflow, pause=pause, updated_at_ms=at_ms)
+        case ev.WorkflowForked():
+            return workflow if event.into else _forked(workflow, event, at_ms)
         case ev.WorkflowResumed():
             return replace(workflow, pause=None, updated_at_ms=at_ms)
         case _:
             assert_never(event)
+
+
+def _forked(workflow: Workflow, event: ev.WorkflowForked, at_ms: int) -> Workflow:
+    kept = {
+        name: StepState(status=one.status, since_ms=at_ms, output=one.output)
+        for name, one in (event.steps or {}).items()
+    }
+    origin = Origin(workflow_id=event.of, run_id=event.of_run_id, step=event.step, kept=tuple(kept))
+    return replace(workflow, steps=kept, origin=origin, updated_at_ms=at_ms)
 
 
 def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Workflow:

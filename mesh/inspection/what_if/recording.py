@@ -45,7 +45,9 @@ class Runs:
         if started is not None:
             self._live.pop(name, None)
             before = self._before.pop(name, [])
-            if is_wanted:
+            # what a fork has from another run is not in its own decisions
+            is_fork = any(isinstance(event, ev.WorkflowForked) for event in decision.events)
+            if is_wanted and not is_fork:
                 decisions = self._live[name] = [decision]
                 self.found.append(Run(workflow_id=name, started=started, decisions=decisions, before=before))
         elif any(isinstance(event, ev.WorkflowForgotten) for event in decision.events):

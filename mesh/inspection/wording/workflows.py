@@ -49,6 +49,13 @@ def _of_a_run(event: ev.Event, decision: ev.Decision) -> Said | None:
             again = f", where {', '.join(event.begins_anew)} begins again" if event.begins_anew else ""
             told = f"{event.by or 'nobody'} moves it to another version of its route{again}"
             return Said("", f"goes over to rules {event.digest[7:19]}", "work", f"from {event.before[7:19]}", told)
+        case ev.WorkflowForked(into=""):
+            kept = ", ".join(event.steps or ()) or "nothing"
+            told = f"it goes on from {event.step} of {event.of}, with the results of {kept}"
+            return Said("", f"forked from {event.of} at {event.step}, by {event.by}", "work", event.reason, told)
+        case ev.WorkflowForked():
+            told = f"{event.by} forks it from {event.step} into {event.into}; nothing changes here"
+            return Said("", f"forked into {event.into} from {event.step}, by {event.by}", "quiet", event.reason, told)
         case ev.WorkflowPaused():
             told = f"{event.by} pauses it: nothing new is sent or begun"
             return Said("", f"paused by {event.by}", "people", event.reason, told)

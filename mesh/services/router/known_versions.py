@@ -50,7 +50,7 @@ class KnownVersions:
         return route
 
     def migrating_to(self, given: Input) -> Route | None:
-        """The version that a command to migrate names.
+        """The version that a command to migrate or to fork names.
 
         None if there is none that can be read.
         """

@@ -76,7 +76,9 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
         return False
     steps = draft.live.steps
     undone = [name for name, step in draft.route.steps.items() if step.undo is not None and name in steps]
-    done = [name for name in undone if may_be_done(steps[name])]
+    # what another run did is that run's to undo
+    kept = () if draft.live.origin is None else draft.live.origin.kept
+    done = [name for name in undone if may_be_done(steps[name]) and (name not in kept or steps[name].task_id)]
     if not done:
         return False
     done.sort(key=lambda name: steps[name].since_ms)  # equal times keep the route's order

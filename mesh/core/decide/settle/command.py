@@ -14,6 +14,7 @@ from mesh.core.decide.progress import go_on, settled
 from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
 from mesh.core.decide.settle.call import on_call_undeliverable
 from mesh.core.decide.settle.completing import on_complete
+from mesh.core.decide.settle.forking import on_fork
 from mesh.core.decide.settle.limit import fail_to_ask
 from mesh.core.decide.settle.orders import on_order
 from mesh.core.decide.settle.pausing import on_pause, on_resume
@@ -39,6 +40,8 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     workflow = draft.workflow
     if given.command == "release":
         refuse_command(draft, given, "built_in", "what can be released is a clock: `mesh clock release`")
+    elif given.command == "fork":
+        on_fork(draft, given, target)
     elif workflow is None:
         refuse_command(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
     elif workflow.status == "expected":

@@ -99,13 +99,14 @@ def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState)
         draft.add(IncidentRaised(step=place, kind="expression", message=problem))
     # nothing of it was ever sent, so it begins, with this input for its first attempt
     elif again.origin == "given" and not state.attempt:
-        _begin_with(draft, place, again.value, given)
+        begin_with(draft, place, again.value, f"retried by {given.by}, with an input of theirs")
     elif _may_begin(draft, place, state):
         begin_as_it_was(draft, place, replace(state, input=again.value))
 
 
-def _begin_with(draft: Draft, place: str, value: Any, given: CommandGiven) -> None:
-    work, reason = work_at(draft, place), f"retried by {given.by}, with an input of theirs"
+def begin_with(draft: Draft, place: str, value: Any, reason: str) -> None:
+    """Begin the first attempt of a task or a call with this input."""
+    work = work_at(draft, place)
     if isinstance(work, CallWork):
         call(draft, place, work, value, reason)
     else:
