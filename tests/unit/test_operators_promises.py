@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from one_partition import Partition, agent, approval, route
 
-from mesh.core import decide
 from mesh.core.decide import progress
 from mesh.core.decide.begin import task as begin_task
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle import command
 from mesh.core.evolve import evolve
 from mesh.core.inputs import CommandGiven
 from mesh.core.state import Workflow
@@ -64,10 +64,9 @@ def the_next_step_of_a_paused_workflow_begins(patch: pytest.MonkeyPatch) -> None
 
     patch.setattr(progress, "is_going", is_going)
     # the task itself would be held
-    honest = progress.dispatch
+    honest = begin_task.dispatch
     patch.setattr(
-        progress,
-        "dispatch",
+        "mesh.core.decide.progress.dispatch",
         lambda draft, *about, **more: honest(_unpaused(draft), *about, **more),
     )
 
@@ -78,7 +77,7 @@ def _unpaused(draft: Draft) -> Draft:
 
 
 def an_operation_is_obeyed_each_time_it_comes(patch: pytest.MonkeyPatch) -> None:
-    honest = decide.on_command
+    honest = command.on_command
 
     def on_command(draft: Draft, given: CommandGiven, target: Any) -> None:
         known = draft.live.operations
@@ -86,7 +85,7 @@ def an_operation_is_obeyed_each_time_it_comes(patch: pytest.MonkeyPatch) -> None
         honest(draft, given, target)
         draft.workflow = replace(draft.live, operations=(*known, *draft.live.operations))
 
-    patch.setattr(decide, "on_command", on_command)
+    patch.setattr("mesh.core.decide.on_command", on_command)
 
 
 def test_what_is_decided_keeps_the_promises() -> None:
