@@ -18,7 +18,7 @@ from mesh.console.config import STREAMS
 from mesh.console.desk import Desk, link
 from mesh.console.guard import Guard
 from mesh.console.hub import TOPICS
-from mesh.console.pages import agents, approvals, incidents, letters, overview, sign_in, workflow, workflows
+from mesh.console.pages import agents, answering, approvals, incidents, letters, overview, sign_in, workflow, workflows
 from mesh.console.parameters import Parameters
 from mesh.console.sessions import COOKIE
 from mesh.console.staff import Reader
@@ -41,7 +41,7 @@ PAGES: Final[dict[str, Page]] = {
     "/search": workflows.search,
 }
 ACTIONS: Final[dict[str, Page]] = {
-    "/approval": approvals.answer,
+    "/approval": answering.answer,
     "/theme": sign_in.choose_theme,
     "/logout": sign_in.sign_out,
 }

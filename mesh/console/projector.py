@@ -7,6 +7,7 @@ answered while a long log is still being read.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -32,6 +33,7 @@ LOOK_S: Final = 2.0
 _GATHER_S: Final = 0.2  # changes that come within this time are taken in together
 _WAIT_S: Final = 1.0
 _INBOX_S: Final = 0.5
+_HURRY_S: Final = 2.0  # how long an answer waits for the inbox
 _AGAIN_S: Final = 2.0
 
 
@@ -65,6 +67,9 @@ class Projector:
         self.model = CacheFile(lambda: self._model.db)
         self._seen = (0, "")
         self._inbox_seen = ""
+        self._hurry = asyncio.Event()
+        self._inbox_reads = 0
+        self._inbox_read = asyncio.Event()
 
     @property
     def problem(self) -> str:
@@ -116,14 +121,32 @@ class Projector:
             self._hub.tell(["status"])
         return True
 
+    async def read_inbox(self) -> None:
+        """Wait until the inbox has what the broker has now, but not for long."""
+        self._hurry.set()
+        before = self._inbox_reads
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HURRY_S):
+                # the reading that is under way may be past it
+                while self._inbox_reads < before + 2:
+                    self._hurry.set()
+                    await self._inbox_read.wait()
+
     async def _read_inbox(self) -> None:
-        await asyncio.sleep(_INBOX_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_INBOX_S):
+                await self._hurry.wait()
+        self._hurry.clear()
         await self._staff.refresh()
         await self._inbox.catch_up()
         # by the file and not by what was just read: another process may have read it first
         if (read := self._inbox_mark()) != self._inbox_seen:
             self._inbox_seen = read
             self._announce(["approvals", "status"])
+
+        self._inbox_reads += 1
+        self._inbox_read.set()
+        self._inbox_read = asyncio.Event()
 
     def _inbox_mark(self) -> str:
         return repr(select(self._inbox.db, "SELECT partition, next_offset FROM positions ORDER BY 1"))

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import orjson
 import structlog
+from msgspec.structs import replace
 
 from mesh.codec.signing_keys import SigningKey, load_key, make_key
 from mesh.console.config import DevLogin
@@ -44,8 +45,8 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def filters(self) -> Filters:
-        """What waits for them."""
-        return Filters(mine=self.own.mine, others=self.own.others)
+        """What waits for them: to be answered, or to tell those who asked back."""
+        return Filters(mine=replace(self.own.mine, is_asked=True), others=self.own.others)
 
     def is_one_of(self, names: Iterable[str]) -> bool:
         """Whether one of these names is theirs."""

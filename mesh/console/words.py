@@ -120,6 +120,19 @@ def due(at_ms: int | None, now_ms: int, on_expiry: str = "") -> Due | None:
     return Due(hue, at_ms, _THEN.get(on_expiry, ""))
 
 
+ANSWERED: Final = {
+    "edited": "Your text is saved. Votes for the text before it count no more.",
+    "taken_back": "Your vote is taken back.",
+    "noted": "Your comment is kept.",
+    "asked": "Your question is sent.",
+    "informed": "Your answer to the question is kept.",
+    "claimed": "You look at it now, and others see that.",
+    "released": "You have given it back.",
+    "extended": "The deadline is moved.",
+}
+"""What came of an answer, by the code of its receipt. All others are votes."""
+
+
 class Field(NamedTuple):
     """A part of a payload. `kind` says what `value` is: a text, labels, or lines of a table."""
 

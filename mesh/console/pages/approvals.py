@@ -1,10 +1,9 @@
-"""Approvals: what waits for people, one of them, and the answer.
+"""Approvals: what waits for people, one of them, and the form in which it is edited.
 
-Owns what an approver reads and sends. Whether an answer counts is for the workflow's owner to
-decide: the page shows its receipt.
+Owns what an approver reads. `mesh.console.pages.answering` takes what they send.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -14,19 +13,20 @@ from starlette.responses import RedirectResponse, Response
 from mesh.codec.approvals import Receipt
 from mesh.codec.links import approval_ref
 from mesh.console import words
+from mesh.console.changes import changes
 from mesh.console.config import PAGE_ROWS
 from mesh.console.desk import Desk, Forbidden, link
-from mesh.console.pages.sign_in import form_of
-from mesh.console.parameters import BadParameter, Parameters
+from mesh.console.edit_form import Field, fields_of, is_changed
+from mesh.console.parameters import Parameters
+from mesh.console.rights import Offer, body_of, offer
 from mesh.console.staff import Reader
 from mesh.core.approvals import Terms
-from mesh.core.inputs import AnswerKind
-from mesh.errors import MeshError, NotFound
+from mesh.core.voting import may_vote
+from mesh.errors import NotFound
 from mesh.inspection.inbox import Filters, OpenRow, Waiting, find, givers_of, page_of
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import AnswerRow, ApprovalRow
 
-REASON: Final = 2_000  # characters
 ANSWERS_SHOWN: Final = 20
 _NEAR: Final = 5
 
@@ -52,7 +52,7 @@ async def approvals(desk: Desk, request: Request, reader: Reader) -> Response:
     span, now_ms = given.span_ms("due"), desk.now_ms()
     filters = Filters(
         role=given["role"] or None,
-        mine=reader.own.mine if is_mine else None,
+        mine=reader.filters.mine if is_mine else None,
         others=reader.own.others if is_mine else (),
         route=given["route"] or None,
         due_before_ms=None if span is None else now_ms + span,
@@ -104,6 +104,13 @@ def _named(db: apsw.Connection, ref: str) -> str | None:
 # One approval -------------------------------------------------------------------------------------
 
 
+class Typed(dict[str, str]):
+    """What was typed into a form; empty where it had nothing."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 class Known(NamedTuple):
     """All that the caches have of one approval. `waiting`: None if it is closed.
 
@@ -115,6 +122,13 @@ class Known(NamedTuple):
     asked: Any
     answers: list[AnswerRow]
     givers: list[str]
+    offer: Offer | None = None
+
+    @property
+    def terms(self) -> Terms | None:
+        """Who may answer, where several do."""
+        asked = self.waiting.request if self.waiting else self.asked
+        return getattr(asked, "terms", None)
 
     @property
     def role(self) -> str:
@@ -127,16 +141,22 @@ class Known(NamedTuple):
 
 async def approval(desk: Desk, request: Request, reader: Reader) -> Response:
     """What is asked, on what evidence, and the form to answer it."""
-    given = Parameters(request.scope["query_string"], ["id", "answer", "as"])
+    given = Parameters(request.scope["query_string"], ["id", "answer", "as", "show", "edit"])
     given.among("as", ["json"])
-    known = await _known(desk, given.needed("id"), reader)
+    given.among("edit", ["1", "json"])
+    view = given.among("show", VIEWS)
+    known = await known_of(desk, given.needed("id"), reader)
+    if given["edit"]:
+        return await edit_page(desk, request, reader, known, as_json=given["edit"] == "json")
     told = None
     if given["answer"]:
         told = await desk.wait_shown(lambda db: queries.answer(db, given["answer"]))
-    return await _page(desk, request, reader, known, as_json=given["as"] == "json", told=told, sent=given["answer"])
+    return await page_of_one(
+        desk, request, reader, known, view="json" if given["as"] else view, told=told, sent=given["answer"]
+    )
 
 
-async def _known(desk: Desk, approval_id: str, reader: Reader) -> Known:
+async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
     """Raises `NotFound`, and `Forbidden` where the person may not see it."""
     waiting, givers = await desk.open(lambda db: (find(db, approval_id), givers_of(db, approval_id, reader.filters)))
     row, asked, answers = await desk.log(
@@ -153,67 +173,56 @@ async def _known(desk: Desk, approval_id: str, reader: Reader) -> Known:
     if row is not None and row.closed_at_ms is not None:
         # the log closes it before the topic of what is open does
         waiting = None
-    known = Known(waiting, row, asked, answers, givers)
+    found = None if waiting is None else offer(waiting, reader, givers, desk.now_ms())
+    known = Known(waiting, row, asked, answers, givers, found)
     if not may_see(reader, known):
-        raise Forbidden(f"Role {known.role} is asked here, and you ({reader.name}) do not have it.")
+        who = known.role if known.terms is not None else f"Role {known.role}"
+        raise Forbidden(f"{who} is asked here, and you ({reader.name}) do not have it.")
     return known
 
 
 def may_see(reader: Reader, known: Known) -> bool:
-    """Approvers see what they may answer or have answered; the console's roles see all."""
+    """Approvers see what they may answer, or take part in otherwise, or have answered.
+
+    The console's roles see all.
+    """
     answered = [one.by for one in known.answers] + ([known.row.closed_by] if known.row else [])
-    return (
-        reader.sees_all or bool(known.givers) or known.role in reader.roles or reader.is_one_of(filter(None, answered))
-    )
+    is_in = known.role in reader.roles or (known.terms is not None and may_vote(known.terms, body_of(reader)))
+    takes_part = known.offer is not None and known.offer.takes_part
+    return reader.sees_all or bool(known.givers) or is_in or takes_part or reader.is_one_of(filter(None, answered))
 
 
-class Answering(NamedTuple):
-    """How the form looks. `cannot`: why the person can't answer; empty: they can."""
-
-    choices: tuple[str, ...]
-    rejects: tuple[str, ...]
-    cannot: str
-    needs_reason: tuple[str, ...]
+VIEWS: Final = ("edited", "diff", "asked")
 
 
-def _answering(desk: Desk, reader: Reader, known: Known) -> Answering | None:
-    if known.waiting is None:
-        return None
-    terms: Terms | None = known.waiting.request.terms
-    choices: tuple[str, ...] = ("approve", "reject")
-    rejects: tuple[str, ...] = ("reject",)
-    cannot = "" if known.givers else f"Role {known.role} answers this. You are signed in as {reader.name}."
-    if terms is not None:
-        choices, rejects = terms.choices, terms.rejects
-        named = {name: why for name, why in terms.excluded.items() if reader.is_one_of([name])}
-        cannot = next((f"You can't answer this: {why}." for why in named.values()), cannot)
-        if terms.form is not None:
-            cannot = "This asks for a form, which the console can't show yet: mesh approvals approve ID --form."
-        elif terms.signed == "own":
-            cannot = "This asks for your own signature: mesh approvals approve ID --key FILE."
-    if desk.projector.problem:
-        cannot = "The broker is away, so nothing can be sent."
-    is_always = terms is not None and terms.reason == "required"
-    return Answering(choices, rejects, cannot, choices if is_always else rejects)
+def offer_of(desk: Desk, known: Known) -> Offer | None:
+    """What the person may do about it now. None: it is not open."""
+    if known.offer is None or not desk.projector.problem:
+        return known.offer
+    return Offer(cannot="The broker is away, so nothing can be sent.")
 
 
-async def _page(
+async def page_of_one(
     desk: Desk,
     request: Request,
     reader: Reader,
     known: Known,
     *,
     status: int = 200,
-    as_json: bool = False,
+    view: str = "",
     told: AnswerRow | Receipt | None = None,
     sent: str = "",
-    reason: str = "",
+    typed: Mapping[str, str] | None = None,
+    form_fields: Sequence[Field] | None = None,
     problem: str = "",
 ) -> Response:
-    waiting = known.waiting
+    """The page of one approval. `typed`: what a form that comes back had in it."""
+    waiting, found = known.waiting, offer_of(desk, known)
     asked = waiting.request if waiting is not None else known.asked
     following = await desk.open(lambda db: page_of(db, reader.filters, limit=_NEAR))
     others = [row for row in following if waiting is None or row.approval_id != waiting.row.approval_id]
+    first = known.asked.payload if known.asked is not None else asked.payload if asked is not None else None
+    fills = fields_of({}, found.form) if found is not None and found.form else []
     return await desk.page(
         request,
         reader,
@@ -224,18 +233,27 @@ async def _page(
         known=known,
         row=waiting.row if waiting is not None else known.row,
         asked=asked,
-        fields=[] if asked is None else words.fields(asked.payload, getattr(asked, "payload_schema", None)),
-        as_json=as_json,
-        form=_answering(desk, reader, known),
+        fields=_read_fields(first if view == "asked" else asked.payload, asked) if asked is not None else [],
+        view=view,
+        is_edited=asked is not None and is_changed(first, asked.payload),
+        changes=changes(first, asked.payload) if view == "diff" and asked is not None else [],
+        form=found,
+        form_fields=fills if form_fields is None else form_fields,
+        can_edit=found is not None and bool(found.edits),
         deadline=words.due(_deadline_ms(known), desk.now_ms(), getattr(asked, "on_expiry", "")),
         told=told,
+        said=words.ANSWERED.get(told.code, "Your answer counts.") if told is not None else "",
         sent=sent,
-        reason=reason,
+        typed=Typed(typed or {}),
         problem=problem,
         is_signed=desk.staff.key is not None,
         following=others[0].approval_id if others else "",
         left=following.total - (len(following) - len(others)),
     )
+
+
+def _read_fields(payload: Any, asked: Any) -> list[words.Field]:
+    return words.fields(payload, getattr(asked, "payload_schema", None))
 
 
 def _deadline_ms(known: Known) -> int | None:
@@ -244,61 +262,43 @@ def _deadline_ms(known: Known) -> int | None:
     return None
 
 
-# The answer ---------------------------------------------------------------------------------------
-
-
-async def answer(desk: Desk, request: Request, reader: Reader) -> Response:
-    """Send the answer, wait for its receipt, and show what came of it."""
-    given = await form_of(request)
-    approval_id, choice, reason = given.get("id", ""), given.get("choice", ""), given.get("reason", "").strip()
-    known = await _known(desk, approval_id, reader)
-
-    async def back(status: int, problem: str, told: Receipt | None = None) -> Response:
-        """The form again, with the text that the person has written."""
-        again = known if told is None else await _known(desk, approval_id, reader)
-        return await _page(desk, request, reader, again, status=status, told=told, reason=reason, problem=problem)
-
-    form = _answering(desk, reader, known)
-    if known.row is not None and known.waiting is None and known.row.closed_at_ms is None:
-        return await back(409, "The question was asked just now. Send this again in a moment.")
-    if form is None:
-        return await back(409, "This was answered meanwhile, or its deadline has passed. Your reason is below.")
-    if choice not in form.choices:
-        raise BadParameter(f"{choice!r} is no answer here; there are {', '.join(form.choices)}")
-    if form.cannot:
-        return await back(403, form.cannot)
-    if not reason and choice in form.needs_reason:
-        return await back(422, f"Give a reason: others read why it is {_past(choice)}.")
-    if len(reason) > REASON:
-        return await back(422, f"The reason has {len(reason):,} characters; {REASON:,} are possible.")
-    if not desk.may_answer_now(reader.name):
-        return await back(429, "You have sent many answers in the last minute. Wait a moment, then send this again.")
-    decision: AnswerKind = "approve" if choice == "approve" else "reject" if choice == "reject" else "choose"
-    giver = "" if "" in known.givers or not known.givers else known.givers[0]
-    try:
-        receipt = await desk.client.answer(
-            approval_id,
-            decision,
-            by=reader.name,
-            reason=reason,
-            digest=given.get("digest") or None,
-            choice=choice if decision == "choose" else "",
-            key=desk.staff.key,
-            on_behalf=giver,
-            timeout_s=desk.config.receipt_s,
-        )
-    except TimeoutError:
-        return await back(
-            202, "Sent, not decided yet: no router has answered. It counts when one does; look here again."
-        )
-    except MeshError as error:
-        return await back(503, f"The answer could not be sent: {error}")
-    if receipt.status != "accepted":
-        return await back(409, "", receipt)
-    # so that the page after this one has it
-    await desk.wait_shown(lambda db: queries.answer(db, receipt.answer_id))
-    return RedirectResponse(link("/approval", id=approval_id, answer=receipt.answer_id), 303)
-
-
-def _past(choice: str) -> str:
-    return {"reject": "rejected", "approve": "approved"}.get(choice, f"answered with {choice}")
+async def edit_page(
+    desk: Desk,
+    request: Request,
+    reader: Reader,
+    known: Known,
+    *,
+    status: int = 200,
+    as_json: bool = False,
+    fields: Sequence[Field] | None = None,
+    typed: Mapping[str, str] | None = None,
+    told: Receipt | None = None,
+    problem: str = "",
+) -> Response:
+    """The form in which the person changes what they approve. `fields`: with what was typed."""
+    found = offer_of(desk, known)
+    asked = known.waiting.request if known.waiting is not None else known.asked
+    if asked is None or (fields is None and (found is None or not found.edits)):
+        why = "It is closed." if found is None else found.cannot or found.no_edit or "You may not edit this."
+        raise Forbidden(f"This can't be edited by you now. {why}")
+    schema = asked.payload_schema
+    shown = fields_of(asked.payload, None if as_json else schema, as_one=as_json) if fields is None else fields
+    standing = known.waiting.standing if known.waiting is not None else None
+    return await desk.page(
+        request,
+        reader,
+        "approval_edit.html",
+        status=status,
+        row=known.waiting.row if known.waiting is not None else known.row,
+        asked=asked,
+        fields=shown,
+        # a value without members has but the one field
+        is_whole=len(shown) == 1 and not shown[0].name,
+        as_json=as_json,
+        form=found,
+        deadline=words.due(_deadline_ms(known), desk.now_ms(), getattr(asked, "on_expiry", "")),
+        votes=standing.votes if standing is not None else (),
+        typed=Typed(typed or {}),
+        told=told,
+        problem=problem,
+    )

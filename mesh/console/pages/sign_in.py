@@ -22,7 +22,7 @@ _YEAR_S: Final = 365 * 86_400
 
 async def form_of(request: Request) -> dict[str, str]:
     """The fields of a form, each once; what can't be read as text is replaced."""
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=500)
     return {name: values[-1].replace("\r\n", "\n") for name, values in fields.items()}
 
 

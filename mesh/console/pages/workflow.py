@@ -4,6 +4,7 @@ Owns how a timeline becomes rows. The words for each event are those of `mesh.in
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -15,6 +16,7 @@ from mesh.console import words
 from mesh.console.desk import Desk, Forbidden, link
 from mesh.console.graph import MOST_BOXES, draw
 from mesh.console.hub import topic_of
+from mesh.console.pages.approvals import known_of
 from mesh.console.parameters import BadParameter, Parameters
 from mesh.console.staff import Reader
 from mesh.console.words import TONES, State
@@ -22,7 +24,7 @@ from mesh.core.state import Workflow
 from mesh.errors import NotFound
 from mesh.inspection.diagram import step_times
 from mesh.inspection.for_each_items import Items, folded
-from mesh.inspection.inbox import givers_of, of_workflow
+from mesh.inspection.inbox import of_workflow
 from mesh.inspection.mesh_status.stuck_work import what_helps
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
@@ -104,11 +106,12 @@ async def forbid_foreign(desk: Desk, reader: Reader, workflow_id: str) -> None:
     """Raises `Forbidden`: approvers see the workflows of their own approvals alone."""
     if reader.sees_all:
         return
-    asked = await desk.open(
-        lambda db: [one for one in of_workflow(db, workflow_id) if givers_of(db, one, reader.filters)]
-    )
+    for one in await desk.open(lambda db: of_workflow(db, workflow_id)):
+        with suppress(Forbidden, NotFound):
+            await known_of(desk, one, reader)
+            return
     answered = await desk.log(lambda db: queries.approvals(db, open_only=False, workflow_id=workflow_id))
-    if not asked and not any(one.role in reader.roles or reader.is_one_of([one.closed_by]) for one in answered):
+    if not any(one.role in reader.roles or reader.is_one_of([one.closed_by]) for one in answered):
         raise Forbidden(f"You ({reader.name}) see the workflows of approvals that you may answer, and this is none.")
 
 
