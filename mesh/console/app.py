@@ -18,7 +18,19 @@ from mesh.console.config import STREAMS
 from mesh.console.desk import Desk, link
 from mesh.console.guard import Guard
 from mesh.console.hub import TOPICS
-from mesh.console.pages import agents, answering, approvals, incidents, letters, overview, sign_in, workflow, workflows
+from mesh.console.pages import (
+    agents,
+    answering,
+    approvals,
+    commands,
+    incidents,
+    letters,
+    operations,
+    overview,
+    sign_in,
+    workflow,
+    workflows,
+)
 from mesh.console.parameters import Parameters
 from mesh.console.sessions import COOKIE
 from mesh.console.staff import Reader
@@ -36,12 +48,22 @@ PAGES: Final[dict[str, Page]] = {
     "/payload": workflow.payload,
     "/incidents": incidents.incidents,
     "/dead-letters": letters.dead_letters,
+    "/letters": letters.letters,
+    "/bulk": operations.bulk,
+    "/operations": operations.operations,
+    "/operation": operations.operation,
     "/agents": agents.agents,
     "/more": overview.more,
     "/search": workflows.search,
 }
 ACTIONS: Final[dict[str, Page]] = {
     "/approval": answering.answer,
+    "/workflow": commands.command,
+    "/bulk/preview": operations.preview,
+    "/bulk": operations.order,
+    "/operation": operations.stop,
+    "/letters/preview": letters.preview,
+    "/letters": letters.act,
     "/theme": sign_in.choose_theme,
     "/logout": sign_in.sign_out,
 }

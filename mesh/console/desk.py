@@ -6,7 +6,8 @@ Owns how pages are put together. A page's own module says what is on it.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
@@ -16,12 +17,15 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from mesh.codec.operations import Ordered, Stopped, encode_operation
+from mesh.codec.redrive import By
 from mesh.codec.times import rfc3339
 from mesh.console import words
 from mesh.console.assets import Assets
 from mesh.console.config import ANSWERS_A_MINUTE, ConsoleConfig
 from mesh.console.hub import Hub
 from mesh.console.parameters import query_of
+from mesh.console.previews import Previews
 from mesh.console.projector import Projector
 from mesh.console.sessions import Sessions
 from mesh.console.staff import Reader, Staff
@@ -29,11 +33,13 @@ from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import MeshError, NotFound
 from mesh.inspection.inbox import page_of
-from mesh.inspection.read_model import queries
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.redriving import Redriving
 from mesh.inspection.route_versions import read_stored
 from mesh.inspection.wording.plain import ago, clock_time, counted, duration, printable
 from mesh.ports import Broker, Clock
 from mesh.services.client import Client
+from mesh.services.operations import Operation, order, send
 
 _log = structlog.get_logger()
 
@@ -77,6 +83,7 @@ class Desk:
         self._broker, self._topics = broker, topics
         self._routes: dict[str, Route] = {}
         self._answered: dict[str, deque[int]] = {}
+        self.previews = Previews()
         self._environment = _environment(self.assets)
 
     def now_ms(self) -> int:
@@ -114,6 +121,32 @@ class Desk:
                 return None
             self._routes |= {one.digest: one.route for one in stored.versions if one.route is not None}
         return self._routes.get(digest)
+
+    # What operators order -------------------------------------------------------------------------
+
+    async def order(self, ordered: Ordered, workflow_ids: Sequence[str]) -> None:
+        """Order it of these workflows. Raises `MeshError` if the broker has not taken it."""
+        await order(self._broker, self._topics, ordered, workflow_ids)
+
+    async def find_operation(self, operation_id: str) -> Operation | None:
+        """The operation, also one that was ordered a moment ago."""
+        if operation_id not in self.projector.operations:
+            await self.projector.read_operations()
+        return self.projector.operations.get(operation_id)
+
+    async def stop_operation(self, operation_id: str, *, by: str, reason: str) -> None:
+        stopped = Stopped(operation=operation_id, by=by, reason=reason, at_ms=self.now_ms())
+        await send(self._broker, [encode_operation(stopped, topics=self._topics)])
+        await self.projector.read_operations()
+
+    @asynccontextmanager
+    async def redriving(self, by: By) -> AsyncIterator[Redriving]:
+        """An operation on dead letters, with a read model of its own on the same file."""
+        async with ReadModel(self._broker, self._topics, self.config.model) as model:
+            await model.catch_up()
+            yield Redriving(self._broker, model, self._topics, by)
+
+    # How often ------------------------------------------------------------------------------------
 
     def may_answer_now(self, person: str) -> bool:
         """Count an answer of this person. False: they have sent too many in the last minute."""

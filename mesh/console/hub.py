@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from typing import Final
 from urllib.parse import quote, unquote
 
-TOPICS: Final = ("status", "approvals", "workflows", "incidents", "dead-letters", "agents")
+TOPICS: Final = ("status", "approvals", "workflows", "incidents", "dead-letters", "agents", "operations")
 EVERY_S: Final = 0.5  # at most one message in this time: with the rest a change is seen within a second
 COMMENT_S: Final = 15.0  # proxies close what is silent for long
 _WORKFLOW: Final = "workflow:"

@@ -17,7 +17,7 @@ from mesh.console.files import CacheFile
 from mesh.console.hub import Hub, topic_of
 from mesh.console.staff import Staff
 from mesh.core.topics import Topics
-from mesh.errors import MeshError
+from mesh.errors import MeshError, TopicMissing
 from mesh.inspection.inbox import Inbox
 from mesh.inspection.mesh_status import MeshStatus, assess_twice
 from mesh.inspection.read_model import ReadModel
@@ -25,6 +25,7 @@ from mesh.inspection.read_model.schema import select, select_one
 from mesh.inspection.read_model_lag import follow_lag
 from mesh.metrics.meters import Meters
 from mesh.ports import Broker, Clock
+from mesh.services.operations import Operation, OperationsReader
 
 _log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ _GATHER_S: Final = 0.2  # changes that come within this time are taken in togeth
 _WAIT_S: Final = 1.0
 _INBOX_S: Final = 0.5
 _HURRY_S: Final = 2.0  # how long an answer waits for the inbox
+_OPERATIONS_S: Final = 0.5
 _AGAIN_S: Final = 2.0
 
 
@@ -67,6 +69,10 @@ class Projector:
         self.model = CacheFile(lambda: self._model.db)
         self._seen = (0, "")
         self._inbox_seen = ""
+        self._operations = OperationsReader(broker, topics, keeps_ids=True)
+        self._operations_lock = asyncio.Lock()
+        self._has_operations = False
+        self._operations_seen = ""
         self._hurry = asyncio.Event()
         self._inbox_reads = 0
         self._inbox_read = asyncio.Event()
@@ -89,6 +95,7 @@ class Projector:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forever(self._read_inbox))
                 group.create_task(self._forever(self._read_log))
+                group.create_task(self._forever(self._read_operations))
                 group.create_task(self._forever(self._look))
                 if self._meters is not None:
                     group.create_task(follow_lag(self._broker, self._meters, [self._model, self._inbox]))
@@ -98,6 +105,7 @@ class Projector:
     async def close(self) -> None:
         self.inbox.close()
         self.model.close()
+        await self._operations.close()
         await self._model.close()
         self._inbox.db.close()
 
@@ -143,13 +151,37 @@ class Projector:
         if (read := self._inbox_mark()) != self._inbox_seen:
             self._inbox_seen = read
             self._announce(["approvals", "status"])
-
         self._inbox_reads += 1
         self._inbox_read.set()
         self._inbox_read = asyncio.Event()
 
     def _inbox_mark(self) -> str:
         return repr(select(self._inbox.db, "SELECT partition, next_offset FROM positions ORDER BY 1"))
+
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """What was ordered of many workflows at once."""
+        return self._operations.operations
+
+    async def read_operations(self) -> None:
+        """Read what there is now. A mesh may have no such topic."""
+        async with self._operations_lock:
+            with suppress(TopicMissing):
+                if not self._has_operations:
+                    await self._operations.start()
+                    self._has_operations = True
+                else:
+                    await self._operations.refresh()
+        if (read := self._operations_mark()) != self._operations_seen:
+            self._operations_seen = read
+            self._announce(["operations"])
+
+    def _operations_mark(self) -> str:
+        return repr([(one.id, one.sent, one.is_to_send) for one in self.operations.values()])
+
+    async def _read_operations(self) -> None:
+        await self.read_operations()
+        await asyncio.sleep(_OPERATIONS_S)
 
     async def _read_log(self) -> None:
         is_new = await self._model.wait_until(self._news, timeout_s=_WAIT_S)

@@ -34,9 +34,9 @@ def results(db: apsw.Connection, operation: Operation) -> list[Result]:
     """The results in the operation's order, as of what the read model has."""
     refused_by_broker = set(operation.unsent)
     is_over = operation.stopped is not None
-    found = []
+    found, decided = [], queries.commands_of(db, operation.id)
     for number, one in enumerate(operation.workflow_ids()):
-        row = queries.command(db, command_id(operation.id, one))
+        row = decided.get(command_id(operation.id, one))
         if row is not None:
             found.append(Result(one, "done" if row.accepted else "refused", row.code, row.message))
         elif one in refused_by_broker:
@@ -51,6 +51,15 @@ def results(db: apsw.Connection, operation: Operation) -> list[Result]:
 def counts(found: list[Result]) -> dict[Verdict, int]:
     counted = Counter(one.verdict for one in found)
     return {verdict: counted[verdict] for verdict in VERDICTS}
+
+
+def tallied(db: apsw.Connection, operation: Operation) -> dict[Verdict, int]:
+    """The counts alone, without a look at each workflow."""
+    done, refused = queries.count_commands_of(db, operation.id)
+    total = 0 if operation.ordered is None else operation.ordered.total
+    unsent = len(operation.unsent) + (max(0, total - operation.sent) if operation.stopped is not None else 0)
+    waiting = max(0, total - done - refused - unsent)
+    return {"done": done, "refused": refused, "waiting": waiting, "not sent": unsent}
 
 
 def standing(operation: Operation, found: dict[Verdict, int]) -> Standing:

@@ -21,7 +21,7 @@ from mesh.console.sessions import COOKIE
 from mesh.console.staff import OPERATOR, VIEWER
 from mesh.core import events as ev
 from mesh.core.ids import task_id
-from mesh.ports import Broker, TopicPartition
+from mesh.ports import Broker, TopicPartition, TopicSpec
 from mesh.services.client import Client
 from mesh.web_server import LOOPBACK
 
@@ -41,6 +41,10 @@ class Browser:
         cookies = {} if name is None else {COOKIE: console.desk.sessions.begin(name)}
         transport = httpx.ASGITransport(console.app)
         self.client = httpx.AsyncClient(transport=transport, base_url=URL, cookies=cookies)
+
+    async def send(self, path: str, fields: dict[str, str]) -> httpx.Response:
+        """Send a form of a page."""
+        return await self.client.post(path, data=fields, headers=OWN)
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await self.client.get(path, headers=headers)
@@ -100,6 +104,7 @@ async def small_mesh(folder: Path, *, login: str = OPERATOR_NAME, **config: Any)
     clock = SystemClock()
     broker = MemoryCluster(clock=clock).connect("test")
     writer = await write_sample(broker)
+    await broker.create_topics([TopicSpec(TOPICS.operations, 1)])
     (folder / "approvers.yaml").write_text(PEOPLE)
     told = ConsoleConfig(
         broker_url="memory://",

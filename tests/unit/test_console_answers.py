@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 import pytest
-from console_pages import OWN, Browser, Mesh, approval_id, small_mesh, until
+from console_pages import Browser, Mesh, approval_id, small_mesh, until
 from msgspec.structs import replace
 from sample_mesh import DRAFT, TOPICS, asked, event_cause, started, workflow
 
@@ -108,7 +108,7 @@ async def sent(mesh: Mesh) -> dict[str, Any]:
 
 async def submit(browser: Browser, **fields: str) -> httpx.Response:
     """Send a form of the page."""
-    return await browser.client.post("/approval", data=fields | {"id": ID}, headers=OWN)
+    return await browser.send("/approval", fields | {"id": ID})
 
 
 async def answered(mesh: Mesh, browser: Browser, *events: ev.Event, **form: str) -> httpx.Response:

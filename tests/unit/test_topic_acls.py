@@ -66,8 +66,10 @@ def test_the_notifier_needs_the_approvals_topics_alone() -> None:
     assert may(notifier, "Write") == {"topic shop.approvals.notices"}
 
 
-def test_the_console_writes_answers_alone() -> None:
-    assert may(by_holder(grants(TOPICS, AGENTS))["console"], "Write") == {"topic shop.approvals.responses"}
+def test_the_console_writes_what_people_answer_and_operators_order_and_grants_nothing() -> None:
+    names = ("approvals.responses", "commands", "operations", "dlq", "events")
+    may_write = may(by_holder(grants(TOPICS, AGENTS))["console"], "Write")
+    assert may_write == {f"topic shop.{name}" for name in names}
 
 
 def test_only_the_operator_and_the_console_look_at_everything_and_one_creates_topics() -> None:

@@ -84,7 +84,7 @@ def test_trust_boundaries_hold() -> None:
     assert may_write["approvals.notices"] == {"notifier"}
     assert [name for name, writers in may_write.items() if "notifier" in writers] == ["approvals.notices"]
     assert may_write["approvals.responses"] == {"approver", "console"}
-    assert may_write["commands"] == {"operator", "router"}
+    assert may_write["commands"] == {"operator", "console", "router"}
     # who may deploy a route must not be able to grant a role
     assert may_write["approvals.people"].isdisjoint(may_write["definitions"])
 

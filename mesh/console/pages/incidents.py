@@ -1,6 +1,7 @@
 """Incidents, grouped by what they have in common.
 
-Owns the page alone. Causes are those of `mesh incidents`; commands that repair are shown to copy.
+Owns the page alone. Causes are those of `mesh incidents`; `mesh.console.pages.operations` takes
+what an operator orders of all that have one.
 """
 
 from typing import Final, NamedTuple
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from mesh.console.config import PAGE_ROWS
 from mesh.console.desk import Desk
+from mesh.console.pages.operations import is_operator
 from mesh.console.pages.workflows import forbid_others
 from mesh.console.parameters import Parameters
 from mesh.console.staff import Reader
@@ -54,6 +56,7 @@ async def incidents(desk: Desk, request: Request, reader: Reader) -> Response:
         groups=groups,
         chips=chips,
         stuck=stuck,
+        can_act=is_operator(reader),
     )
 
 

@@ -17,6 +17,7 @@ from mesh.console.desk import Desk, Forbidden, link
 from mesh.console.graph import MOST_BOXES, draw
 from mesh.console.hub import topic_of
 from mesh.console.pages.approvals import known_of
+from mesh.console.pages.commands import acts_of, told_of
 from mesh.console.parameters import BadParameter, Parameters
 from mesh.console.staff import Reader
 from mesh.console.words import TONES, State
@@ -74,7 +75,7 @@ class Found(NamedTuple):
 
 async def workflow(desk: Desk, request: Request, reader: Reader) -> Response:
     """The page of one workflow."""
-    given = Parameters(request.scope["query_string"], ["id", "step", "all", "graph"])
+    given = Parameters(request.scope["query_string"], ["id", "step", "all", "graph", "told"])
     workflow_id = given.needed("id")
     given.among("all", ["1"])
     given.among("graph", ["all"])
@@ -93,6 +94,8 @@ async def workflow(desk: Desk, request: Request, reader: Reader) -> Response:
         workflow=found.state,
         search=found.search,
         steps=[(one, words.why(one, desk.now_ms()), _helps(one), found.causes.get(one.step)) for one in found.steps],
+        acts=acts_of(reader, found.row, found.steps),
+        told=await told_of(desk, given["told"]),
         approvals=[one for one in found.approvals if one.closed_at_ms is None],
         rows=shown,
         left=len(rows) - len(shown),

@@ -33,6 +33,9 @@ let fetching = false, again = false, sending = false, skipped = false;
 // A form that is under way leads to its own page: nothing may load this one again.
 document.addEventListener("submit", (event) => { sending = event.target.method === "post"; });
 
+// Whether somebody has typed something there that is not sent.
+const isTyped = (part) => $$("textarea, input:not([type=hidden])", part).some((one) => one.value !== one.defaultValue);
+
 // Fetch this page again, and put in what differs. A part in which somebody is at work stays as it is.
 async function refresh() {
   if (sending) return;
@@ -48,7 +51,7 @@ async function refresh() {
     for (const part of $$("[data-part]")) {
       const fresh = page.getElementById(part.id);
       if (!fresh || part.dataset.was === fresh.innerHTML) continue;
-      if (part.contains(document.activeElement)) { skipped = true; continue; }
+      if (part.contains(document.activeElement) || isTyped(part)) { skipped = true; continue; }
       const open = $$("details", part).map((one) => one.open);
       part.replaceChildren(...fresh.cloneNode(true).childNodes);
       $$("details", part).forEach((one, number) => { if (open[number]) one.open = true; });
@@ -56,8 +59,7 @@ async function refresh() {
       part.dataset.was = fresh.innerHTML;
     }
     // the form comes with the question and goes with its answer; what is typed stays
-    const form = document.querySelector("#answer textarea[name]");
-    if (!document.getElementById("answer") !== !page.getElementById("answer") && !(form && form.value)) location.reload();
+    if (!document.getElementById("answer") !== !page.getElementById("answer") && !isTyped(document.getElementById("main"))) location.reload();
     tick();
   } catch { said("Not live, reload", "ask"); } finally {
     fetching = false;

@@ -53,6 +53,8 @@ from mesh.inspection.read_model.queries.incident_rows import (
     has_cause,
     incidents,
     incidents_of,
+    kinds_of,
+    routes_of,
 )
 from mesh.inspection.read_model.queries.mesh_rows import (
     CardRow,
@@ -60,6 +62,8 @@ from mesh.inspection.read_model.queries.mesh_rows import (
     PartitionRow,
     cards,
     command,
+    commands_of,
+    count_commands_of,
     partitions,
 )
 from mesh.inspection.read_model.queries.step_rows import (
@@ -121,6 +125,8 @@ __all__ = [
     "causes_containing",
     "closed_approvals",
     "command",
+    "commands_of",
+    "count_commands_of",
     "count_dead_letters",
     "count_events",
     "count_open_steps",
@@ -142,12 +148,14 @@ __all__ = [
     "incidents",
     "incidents_of",
     "is_cited",
+    "kinds_of",
     "last_approval",
     "open_steps",
     "open_steps_of",
     "overdue_steps",
     "partitions",
     "paused_workflows",
+    "routes_of",
     "row_before_last",
     "running_by_agent",
     "search_attributes",

@@ -1,5 +1,7 @@
 """Incidents, and their causes."""
 
+import json
+from collections.abc import Sequence
 from typing import Final
 
 import apsw
@@ -107,3 +109,25 @@ def example(db: apsw.Connection, cause: str) -> OpenStep | None:
     sql = f"SELECT {columns} FROM open_steps AS s WHERE (s.workflow_id, s.step) = ({last}) AND s.status = 'incident'"  # noqa: S608 - constants only
     row = select_one(db, sql, cause)
     return OpenStep(*row) if row else None
+
+
+def kinds_of(db: apsw.Connection, workflow_ids: Sequence[str]) -> list[tuple[str, str, int]]:
+    """At which step of which route these workflows wait for an operator, and how many do.
+
+    The most frequent first.
+    """
+    sql = (
+        "SELECT route, step, count(DISTINCT workflow_id) FROM causes JOIN"
+        " (SELECT workflow_id, cause FROM incidents WHERE workflow_id IN (SELECT value FROM json_each(?))) USING (cause)"
+        " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+    )
+    return select(db, sql, json.dumps(workflow_ids))
+
+
+def routes_of(db: apsw.Connection, workflow_ids: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Of which route these workflows are, as `kinds_of`, without a step."""
+    sql = (
+        "SELECT route, '', count(*) FROM workflows WHERE workflow_id IN (SELECT value FROM json_each(?))"
+        " GROUP BY 1 ORDER BY 3 DESC, 1"
+    )
+    return select(db, sql, json.dumps(workflow_ids))

@@ -1,5 +1,7 @@
 """The mesh itself: its partitions, its agents, and what operators told it."""
 
+from typing import Final
+
 import apsw
 import msgspec
 
@@ -9,6 +11,9 @@ from mesh.core.state import AgentCard
 from mesh.inspection.read_model.queries.rows import Row, columns_of
 from mesh.inspection.read_model.routers import heard_at_ms
 from mesh.inspection.read_model.schema import select, select_one
+
+# a range of the primary key: all that begin with the operation's id and a slash
+_OF_OPERATION: Final = "command_id >= ? AND command_id < ?"
 
 
 class PartitionRow(Row, frozen=True, array_like=True):
@@ -74,3 +79,17 @@ def command(db: apsw.Connection, command_id: str) -> CommandRow | None:
     sql = f"SELECT {columns_of(CommandRow)} FROM commands WHERE command_id = ?"  # noqa: S608 - constants only
     row = select_one(db, sql, command_id)
     return CommandRow(*row) if row else None
+
+
+def commands_of(db: apsw.Connection, operation_id: str) -> dict[str, CommandRow]:
+    """What became of an operation's commands, by the id of the command."""
+    sql = f"SELECT {columns_of(CommandRow)} FROM commands WHERE {_OF_OPERATION}"  # noqa: S608 - constants only
+    rows = select(db, sql, f"{operation_id}/", f"{operation_id}0")
+    return {row[0]: CommandRow(*row) for row in rows}
+
+
+def count_commands_of(db: apsw.Connection, operation_id: str) -> tuple[int, int]:
+    """How many of an operation's commands were obeyed, and how many refused."""
+    sql = f"SELECT count(*) FILTER (WHERE accepted), count(*) FILTER (WHERE NOT accepted) FROM commands WHERE {_OF_OPERATION}"  # noqa: S608 - constants only
+    done, refused = select_one(db, sql, f"{operation_id}/", f"{operation_id}0")
+    return int(done), int(refused)
