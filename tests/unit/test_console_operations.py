@@ -17,6 +17,7 @@ from mesh.codec.operations import Progress, encode_operation
 from mesh.core import events as ev
 from mesh.core.inputs import CommandGiven
 from mesh.errors import BrokerUnavailable
+from mesh.inspection.read_model import queries
 from mesh.ports import Record, TopicPartition
 
 ANA, VIEWER_NAME = "ana@example.org", "vera@example.org"
@@ -260,21 +261,20 @@ async def test_a_dead_letter_is_discarded_after_a_preview(mesh: Mesh) -> None:
     assert "1 dead letter discarded" in await browser.shows(preview)
     await mesh.settle()
     assert "No dead letters" in await browser.shows("/dead-letters")
-    assert "seen to" in await browser.shows(f"/dead-letters?id={quote(_letter(mesh), safe='')}")
+    assert "seen to" in await browser.shows(f"/dead-letters?id={quote(await letter(mesh), safe='')}")
     assert (await browser.send("/letters/preview", {"verb": "discard"})).status_code == 404
 
 
-def _letter(mesh: Mesh) -> str:
-    row = mesh.console.desk.projector._model.db.execute(
-        "SELECT partition || '/' || dlq_offset FROM dead_letters"
-    ).fetchone()
-    return str(row[0])
+async def letter(mesh: Mesh) -> str:
+    """The one dead letter's id."""
+    [row] = await mesh.console.desk.log(queries.dead_letters)
+    return str(row.id)
 
 
 async def test_a_dead_letter_is_sent_again_after_a_preview(mesh: Mesh) -> None:
     browser = mesh.browser(OPERATOR_NAME)
     before = len(await records(mesh, TOPICS.events))
-    found = await browser.send("/letters/preview", {"verb": "redrive", "id": _letter(mesh)})
+    found = await browser.send("/letters/preview", {"verb": "redrive", "id": await letter(mesh)})
     preview = found.headers["location"]
     page = await browser.shows(preview)
     assert "Send 1 dead letter again? Nothing is sent yet" in page
@@ -322,7 +322,7 @@ async def test_only_operators_are_offered_anything_and_may_order_it(mesh: Mesh, 
         "/incidents",
         "/dead-letters",
         f"/workflow?id={STUCK}",
-        f"/dead-letters?id={quote(_letter(mesh), safe='')}",
+        f"/dead-letters?id={quote(await letter(mesh), safe='')}",
     ):
         page = await viewer.shows(path)
         for action in ("/bulk", "/letters", "/workflow", "/operation"):

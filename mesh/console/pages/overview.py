@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from mesh.console import words
 from mesh.console.desk import Desk
 from mesh.console.parameters import Parameters
+from mesh.console.plots import SPANS, plots, times_of
 from mesh.console.staff import Reader
 from mesh.console.words import STATES, TONES, Hue, State
 from mesh.inspection.mesh_status import MeshStatus
@@ -72,10 +73,13 @@ class Found(NamedTuple):
 
 async def overview(desk: Desk, request: Request, reader: Reader) -> Response:
     """What is stuck, and why."""
-    Parameters(request.scope["query_string"], [])
+    given = Parameters(request.scope["query_string"], ["span"])
+    span = given.among("span", tuple(SPANS)) or "24h"
     if not reader.sees_all:
         return RedirectResponse("/approvals", 303)
     found, status = await desk.log(_found), desk.projector.status
+    times = times_of(span, desk.now_ms())
+    rates = await desk.log(lambda db: queries.rates(db, since_ms=times.first_ms, every_ms=times.every_ms))
     stuck = [] if status is None else [one for one in status.stuck if one not in stuck_steps(status.incidents)]
     return await desk.page(
         request,
@@ -89,6 +93,9 @@ async def overview(desk: Desk, request: Request, reader: Reader) -> Response:
         stuck=sorted(stuck, key=lambda one: one.severity != "error"),
         states=_states(found),
         news=found.news,
+        plots=plots(rates, span, desk.now_ms()),
+        span=span,
+        spans=SPANS,
     )
 
 

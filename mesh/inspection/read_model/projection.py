@@ -53,6 +53,7 @@ from mesh.errors import MalformedRecord
 from mesh.inspection.read_model.incidents import IncidentFold
 from mesh.inspection.read_model.letters import take_letters
 from mesh.inspection.read_model.open_steps import rows_of
+from mesh.inspection.read_model.rates import take_rates
 from mesh.inspection.read_model.routers import take_cards
 from mesh.inspection.read_model.schema import select, select_one
 from mesh.inspection.read_model.search import take_starts
@@ -188,6 +189,7 @@ class Folder:
             "UPDATE partitions SET decided_at_ms = ? WHERE partition = ?", (decision.at_ms, fold.partition)
         )
         self._cite(fold.partition, record.offset, decision)
+        take_rates(self._db, decision, subject.started_at_ms if subject else 0)
         self._take_events(decision)
 
     def _load_workflow(self, workflow_id: str) -> Workflow | None:

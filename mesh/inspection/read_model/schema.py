@@ -54,6 +54,7 @@ CREATE TABLE search_texts (name TEXT, value TEXT, workflow_id TEXT, PRIMARY KEY 
 CREATE TABLE decisions (partition INTEGER NOT NULL, log_offset INTEGER NOT NULL, workflow_id TEXT NOT NULL, run_id TEXT NOT NULL,
     at_ms INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (partition, log_offset));
 CREATE INDEX decisions_by_workflow ON decisions (workflow_id, log_offset);
+CREATE TABLE rates (at_ms INTEGER, what TEXT, n REAL NOT NULL, PRIMARY KEY (at_ms, what)) WITHOUT ROWID;
 CREATE TABLE citations (topic TEXT, partition INTEGER, source_offset INTEGER, log_partition INTEGER, log_offset INTEGER,
     PRIMARY KEY (topic, partition, source_offset, log_partition, log_offset)) WITHOUT ROWID;
 CREATE TABLE events (topic TEXT, partition INTEGER, event_offset INTEGER, at_ms INTEGER NOT NULL, event_id TEXT NOT NULL,

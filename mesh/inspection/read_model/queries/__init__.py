@@ -66,6 +66,7 @@ from mesh.inspection.read_model.queries.mesh_rows import (
     count_commands_of,
     partitions,
 )
+from mesh.inspection.read_model.queries.rate_rows import RateRow, rates
 from mesh.inspection.read_model.queries.step_rows import (
     Awaited,
     awaited_events,
@@ -111,6 +112,7 @@ __all__ = [
     "LetterFilter",
     "OpenStep",
     "PartitionRow",
+    "RateRow",
     "TimelineEntry",
     "WorkflowRow",
     "answer",
@@ -155,6 +157,7 @@ __all__ = [
     "overdue_steps",
     "partitions",
     "paused_workflows",
+    "rates",
     "routes_of",
     "row_before_last",
     "running_by_agent",
