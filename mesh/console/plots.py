@@ -12,15 +12,15 @@ from markupsafe import Markup, escape
 from mesh.core.amounts import as_amounts
 from mesh.inspection.read_model.queries import RateRow
 from mesh.inspection.read_model.rates import INCIDENTS, SPENT, TOOK, duration_of
-from mesh.inspection.wording.plain import clock_time, counted, duration
+from mesh.inspection.wording.plain import counted, duration
 
 SPANS: Final = {"1h": (3_600_000, 300_000), "24h": (86_400_000, 1_800_000), "7d": (604_800_000, 10_800_000)}
 """By name, how far back a plot goes, and how long a stretch is."""
 _WORDS: Final = {"1h": "the last hour", "24h": "the last 24 hours", "7d": "the last 7 days"}
 _ENDS: Final = {"completed": "good", "rejected": "no", "cancelled": "off", "failed": "bad"}
-_WIDTH: Final = 480
-_HEIGHT: Final = 96
-_GAP: Final = 2
+_WIDTH: Final = 240
+_HEIGHT: Final = 72
+_GAP: Final = 1
 
 
 class Plot(NamedTuple):
@@ -39,7 +39,7 @@ class Times(NamedTuple):
 
     first_ms: int
     every_ms: int
-    count: int
+    many: int
     now_ms: int
     words: str
 
@@ -57,15 +57,15 @@ def plots(rows: Sequence[RateRow], span: str, now_ms: int) -> list[Plot]:
     series: dict[str, list[float]] = {}
     for row in rows:
         at = (row.at_ms - times.first_ms) // times.every_ms
-        if 0 <= at < times.count:
-            series.setdefault(row.what, [0.0] * times.count)[at] = row.n
+        if 0 <= at < times.many:
+            series.setdefault(row.what, [0.0] * times.many)[at] = row.n
     found = [_ended(series, times), _took(series, times)]
     found.append(_incidents(series, times))
     return [*found, *_spent(series, times)]
 
 
 def _ended(series: Mapping[str, list[float]], times: Times) -> Plot:
-    layers = [(hue, series.get(name, [0.0] * times.count)) for name, hue in _ENDS.items()]
+    layers = [(hue, series.get(name, [0.0] * times.many)) for name, hue in _ENDS.items()]
     totals = [f"{sum(series[name]):,.0f} {name}" for name in _ENDS if name in series]
     most = max(map(sum, zip(*(values for _, values in layers), strict=True)))
     said = f"{', '.join(totals) or 'Nothing ended'} in {times.words}"
@@ -75,7 +75,7 @@ def _ended(series: Mapping[str, list[float]], times: Times) -> Plot:
 
 def _took(series: Mapping[str, list[float]], times: Times) -> Plot:
     classes = {int(what.removeprefix(TOOK)): values for what, values in series.items() if what.startswith(TOOK)}
-    each = [Counter({number: values[at] for number, values in classes.items()}) for at in range(times.count)]
+    each = [Counter({number: values[at] for number, values in classes.items()}) for at in range(times.many)]
     whole = sum(each, Counter[int]())
     half, most = ([_percentile(one, part) for one in each] for part in (0.5, 0.95))
     p50, p95 = _percentile(whole, 0.5), _percentile(whole, 0.95)
@@ -99,7 +99,7 @@ def _percentile(classes: Mapping[int, float], part: float) -> int | None:
 
 
 def _incidents(series: Mapping[str, list[float]], times: Times) -> Plot:
-    values = series.get(INCIDENTS, [0.0] * times.count)
+    values = series.get(INCIDENTS, [0.0] * times.many)
     most = max(values)
     said = f"{counted(round(sum(values)), 'incident')} {'was' if sum(values) == 1 else 'were'} raised in {times.words}"
     said += f"; at most {most:,.0f} in {duration(times.every_ms)}." if most else "."
@@ -122,8 +122,8 @@ def _spent(series: Mapping[str, list[float]], times: Times) -> Iterator[Plot]:
 
 def _bars(layers: Sequence[tuple[str, Sequence[float]]], most: float, label: str, times: Times, said: str) -> Markup:
     """Bars, the first layer at the bottom."""
-    wide, parts = _WIDTH / times.count, list[Markup]()
-    for at in range(times.count):
+    wide, parts = _WIDTH / times.many, list[Markup]()
+    for at in range(times.many):
         base = float(_HEIGHT)
         for hue, values in layers:
             high = values[at] / most * (_HEIGHT - 14) if most else 0.0
@@ -143,7 +143,7 @@ def _rect(hue: str, x: float, y: float, wide: float, high: float) -> Markup:
 
 def _lines(lines: Sequence[tuple[str, Sequence[int | None]]], top: int, label: str, times: Times, said: str) -> Markup:
     """Lines, with a gap where there is nothing, and a dot where a value is alone."""
-    wide, parts = _WIDTH / times.count, list[Markup]()
+    wide, parts = _WIDTH / times.many, list[Markup]()
     for hue, values in lines:
         points = [
             None if one is None else ((at + 0.5) * wide, _HEIGHT - one / max(1, top) * (_HEIGHT - 16))
@@ -176,8 +176,8 @@ def _run(hue: str, points: Sequence[Point]) -> Markup:
 
 def _drawn(parts: Sequence[Markup], label: str, times: Times, said: str) -> Markup:
     top = Markup('<text x="0" y="10">{}</text>').format(label) if label else Markup()
-    axis = Markup('<text x="0" y="{y}">{first}</text><text class="end" x="{x}" y="{y}">now</text>').format(
-        y=_HEIGHT + 14, x=_WIDTH, first=clock_time(times.first_ms, times.now_ms)
+    axis = Markup('<text x="0" y="{y}">{first} ago</text><text class="end" x="{x}" y="{y}">now</text>').format(
+        y=_HEIGHT + 14, x=_WIDTH, first=duration(times.every_ms * times.many)
     )
     line = Markup('<path class="base" d="M0 {y}H{x}"/>').format(y=_HEIGHT + 0.5, x=_WIDTH)
     return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}{}</svg>').format(

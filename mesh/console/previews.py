@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
     route: str
     step: str
-    count: int
+    workflows: int
 
 
 class BulkPreview(msgspec.Struct, kw_only=True):

@@ -3,15 +3,14 @@
 Its packages are installed once, from tests/asyncapi/package-lock.json.
 """
 
-import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from node_packages import install
 
 ROOT = Path(__file__).parents[2]
 PARSER = ROOT / "tests" / "asyncapi"
@@ -24,14 +23,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def packages() -> Iterator[None]:
-    with (PARSER / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        installed = PARSER / "node_modules" / ".package-lock.json"
-        if not installed.exists() or installed.stat().st_mtime < (PARSER / "package-lock.json").stat().st_mtime:
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, cwd=PARSER, check=True, capture_output=True, timeout=300)
-        yield
+def packages() -> None:
+    install(PARSER)
 
 
 def parse(document: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def test_a_duration_is_off_by_less_than_a_tenth() -> None:
 def test_each_plot_says_in_a_sentence_what_it_shows() -> None:
     for span in SPANS:
         times = times_of(span, NOW_MS)
-        last = times.first_ms + (times.count - 1) * times.every_ms
+        last = times.first_ms + (times.many - 1) * times.every_ms
         assert last <= NOW_MS < last + times.every_ms
         rows = [
             RateRow(last, "completed", 90),

@@ -132,7 +132,7 @@ def _by(desk: Desk, reader: Reader, reason: str) -> By:
 class Kind(NamedTuple):
     """Letters that are alike, and what becomes of them. `why`: why they stay."""
 
-    count: int
+    letters: int
     code: str
     topic: str
     to: str

@@ -72,7 +72,14 @@ async def preview(desk: Desk, request: Request, reader: Reader) -> Response:
 
 def _preview(db: apsw.Connection, by: str, command: Command, query: Mapping[str, str], *, is_one: bool) -> BulkPreview:
     status = "running" if command == "cancel" and "cause" not in query else "incident"
-    page = queries.workflows(db, status=status, **query)
+    page = queries.workflows(
+        db,
+        status=status,
+        cause=query.get("cause"),
+        route=query.get("route"),
+        step=query.get("step"),
+        agent=query.get("agent"),
+    )
     # the oldest first: they have waited longest
     ids = [row.workflow_id for row in reversed(page)][: 1 if is_one else None]
     words = ", ".join(f"{name} {value}" for name, value in query.items())

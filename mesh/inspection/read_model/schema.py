@@ -43,7 +43,7 @@ CREATE TABLE open_steps (workflow_id TEXT, step TEXT, status TEXT NOT NULL, agen
     attempt INTEGER NOT NULL, task_id TEXT NOT NULL, since_ms INTEGER NOT NULL, due_at_ms INTEGER, incident_kind TEXT NOT NULL,
     incident_message TEXT NOT NULL, awaits TEXT NOT NULL, alike INTEGER NOT NULL, settled INTEGER NOT NULL, total INTEGER NOT NULL,
     PRIMARY KEY (workflow_id, step, status, agent)) WITHOUT ROWID;
-CREATE INDEX open_steps_by_status ON open_steps (status, agent, since_ms);
+CREATE INDEX open_steps_by_status ON open_steps (status, agent, since_ms, alike);
 CREATE TABLE causes (cause TEXT PRIMARY KEY, kind TEXT NOT NULL, route TEXT NOT NULL, step TEXT NOT NULL, agent TEXT NOT NULL,
     agent_version TEXT NOT NULL, pattern TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE incidents (workflow_id TEXT, step TEXT, cause TEXT NOT NULL, since_ms INTEGER NOT NULL, agent_version TEXT NOT NULL,
