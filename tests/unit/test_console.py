@@ -167,6 +167,12 @@ async def test_filters_narrow_the_list_and_can_be_dropped(mesh: Mesh) -> None:
     assert "Drop route: other" in await browser.shows("/workflows?route=other")
 
 
+async def test_the_views_of_a_list_count_what_they_show(mesh: Mesh) -> None:
+    found = await mesh.console.desk.log(lambda db: workflows._views(db, {"route": None}))
+    each = await mesh.console.desk.log(lambda db: workflows._views(db, {"route": "issue-triage"}))
+    assert found == each == {"": 3, "incident": 1, "asking": 1, "open": 2, "ended": 1}
+
+
 async def test_a_list_is_cut_into_pages_that_together_have_every_row_once(mesh: Mesh) -> None:
     for number in range(100, 175):
         await mesh.writer.decide(workflow(number), event_cause(number, number), started(number))

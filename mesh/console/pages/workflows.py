@@ -1,6 +1,6 @@
 """The list of workflows, with filters in the URL; and the search for one.
 
-Owns which filters there are. Attributes, steps and ages become an expression in the language of
+Owns which filters there are. Attributes and ages become an expression in the language of
 `mesh workflows --where`, so a filter means the same on both.
 """
 
@@ -79,12 +79,8 @@ async def workflows(desk: Desk, request: Request, reader: Reader) -> Response:
         page = queries.workflows(
             db, **filters, **_of_state(given["state"]), where=where, limit=PAGE_ROWS, after=given["after"] or None
         )
-        # a count with an expression looks at each workflow: only the view that is shown gets one
-        views = (
-            {}
-            if where is not None
-            else {name: queries.workflows(db, **filters, **_of_state(name), limit=1).total for name in VIEWS}
-        )
+        # with an expression or a step a count looks at each workflow: only one view gets one
+        views = {} if where is not None or given["step"] else _views(db, filters)
         return page, [_line(db, row, now_ms) for row in page], views
 
     page, lines, views = await desk.log(found)
@@ -103,6 +99,21 @@ async def workflows(desk: Desk, request: Request, reader: Reader) -> Response:
     )
 
 
+def _views(db: apsw.Connection, filters: dict[str, Any]) -> dict[str, int]:
+    """How many workflows each view has."""
+    if any(value is not None for value in filters.values()):
+        return {name: queries.workflows(db, **filters, **_of_state(name), limit=1).total for name in VIEWS}
+    # without a filter one look at the index tells most of them
+    counts = queries.count_workflows(db)
+    return {
+        "": sum(counts.values()),
+        "incident": queries.workflows(db, status="incident", limit=1).total,
+        "asking": queries.count_asking(db),
+        "open": counts.get("running", 0),
+        "ended": sum(counts.get(name, 0) for name in ("completed", "rejected", "failed", "cancelled")),
+    }
+
+
 def _of_state(state: str) -> dict[str, Any]:
     if state in _UNDER_WAY:
         return {"status": "running", "under_way": state}
@@ -110,19 +121,20 @@ def _of_state(state: str) -> dict[str, Any]:
 
 
 def _filters(given: Parameters) -> dict[str, Any]:
-    names = {"route": "route", "cause": "cause", "q": "part"}
+    names = {"route": "route", "cause": "cause", "q": "part", "step": "step"}
     return {to: given[name] or None for name, to in names.items()}
 
 
 def _where(given: Parameters, now_ms: int) -> Where | None:
-    """What the filters on attributes, step and age say, as an expression."""
+    """What the filters on attributes and age say, as an expression."""
     parts = []
     for one in given.all("attr"):
         name, colon, value = one.partition(":")
         if not colon or not name.isidentifier():
             raise BadParameter(f"attr can't be {one!r}; write NAME:VALUE, with the name of a search attribute")
         parts.append(f"search.{name} == {json.dumps(value, ensure_ascii=False)}")
-    if given["step"]:
+    # the query has the step; beside an age it must be the step that is so old
+    if given["step"] and given["age"]:
         parts.append(f"step == {json.dumps(given['step'], ensure_ascii=False)}")
     if (age_ms := given.span_ms("age")) is not None:
         parts.append(f'age > duration("{age_ms // 1_000}s")')
@@ -143,6 +155,7 @@ def _command(given: Parameters) -> str:
     options = {
         "--status": "running" if state == "open" else state,
         "--route": given["route"],
+        "--step": given["step"],
         "--cause": given["cause"],
         "--where": "" if where is None else where.text,
     }

@@ -88,6 +88,7 @@ from mesh.inspection.read_model.queries.timeline import (
 )
 from mesh.inspection.read_model.queries.workflow_rows import (
     WorkflowRow,
+    count_asking,
     count_workflows,
     has_workflow,
     paused_workflows,
@@ -128,6 +129,7 @@ __all__ = [
     "closed_approvals",
     "command",
     "commands_of",
+    "count_asking",
     "count_commands_of",
     "count_dead_letters",
     "count_events",

@@ -149,3 +149,10 @@ def count_workflows(db: apsw.Connection) -> dict[str, int]:
     return dict(
         select(db, f"SELECT status, count(*) FROM workflows WHERE {_NO_BUILT_IN} AND {_THERE} GROUP BY status")  # noqa: S608 - constants only
     )
+
+
+def count_asking(db: apsw.Connection) -> int:
+    """How many workflows wait for a person."""
+    sql = f"SELECT count(DISTINCT workflow_id) FROM open_steps WHERE status = 'asking' AND {_NO_BUILT_IN}"  # noqa: S608 - constants only
+    found: int = select_one(db, sql)[0]
+    return found
