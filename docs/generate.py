@@ -1,9 +1,10 @@
 """Writes the pages that can be derived from the code: `python docs/generate.py`.
 
 Owns `docs/settings.md`, which comes from `mesh.settings.Settings`, `docs/metrics.md`, which comes
-from `mesh.metrics.names`, and the tables of `docs/route-reference.md` and
-`docs/route.schema.json`, which come from `mesh.routes.keys`. `make lint` and a test compare what is
-committed with what this would write.
+from `mesh.metrics.names`, the tables of `docs/route-reference.md` and `docs/route.schema.json`,
+which come from `mesh.routes.keys`, and `docs/console.openapi.json`, which comes from
+`mesh.console.api.table`. `make lint` and a test compare what is committed with what this would
+write.
 """
 
 import ast
@@ -18,6 +19,8 @@ import orjson
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mesh.console.api.document import document
+from mesh.console.api.table import ENDPOINTS
 from mesh.metrics import names
 from mesh.metrics.meters import MOST_SERIES
 from mesh.routes.schema.route import route_schema
@@ -197,6 +200,8 @@ def files() -> dict[Path, str]:
         reference: with_tables(reference.read_text(encoding="utf-8")),
         # as `mesh routes schema` prints it
         FOLDER / "route.schema.json": orjson.dumps(route_schema(), option=orjson.OPT_INDENT_2).decode() + "\n",
+        # as the console serves it at /api/openapi.json
+        FOLDER / "console.openapi.json": orjson.dumps(document(ENDPOINTS), option=orjson.OPT_INDENT_2).decode() + "\n",
     }
 
 

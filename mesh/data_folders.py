@@ -21,9 +21,8 @@ def claim_slot(settings: Settings, kind: str) -> Path:
     """
     import fcntl  # noqa: PLC0415 - not there on Windows
 
-    mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
     for slot in count():
-        folder = settings.data_dir / kind / mesh / str(slot)
+        folder = slots_of(settings, kind) / str(slot)
         with data_folder_named(settings):
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -34,6 +33,12 @@ def claim_slot(settings: Settings, kind: str) -> Path:
             continue
         return folder  # the lock is held, and its descriptor kept, until the process ends
     raise AssertionError("count() has no end")
+
+
+def slots_of(settings: Settings, kind: str) -> Path:
+    """The folder of all services of this kind, of one mesh. It may not exist yet."""
+    mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
+    return settings.data_dir / kind / mesh
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from mesh.cli.options import Seconds
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.events import describe
 from mesh.cli.text.format import clock_time, one_line, printable
-from mesh.cli.text.timeline import document
 from mesh.codec import exact_json
 from mesh.core.events import WorkflowEnded
 from mesh.core.ids import BUILT_IN, route_of
+from mesh.inspection.documents.timeline import timeline_document
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import TimelineEntry
 
@@ -88,7 +88,7 @@ def _has_ended(model: ReadModel, name: str) -> bool:
 def _show(session: Session, entries: Sequence[TimelineEntry]) -> None:
     for entry in entries:
         if session.as_json:
-            shown = {"workflow_id": entry.decision.workflow_id, **document(entry, payloads=False)}
+            shown = {"workflow_id": entry.decision.workflow_id, **timeline_document(entry, payloads=False)}
             click.echo(exact_json.encode(shown).decode())
         else:
             session.show(_line(entry, session.now_ms()))

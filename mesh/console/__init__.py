@@ -9,8 +9,10 @@ it, and nothing else imports it, so no other command loads a web server.
     hub          server-sent events: what has changed
     staff        who somebody is, and what they may see and do
     sessions     who is signed in, in a file of the console's own
+    tokens       of programs, in a file that all consoles of a data folder share
     guard        headers, and which requests are refused before a page sees them
     parameters   what a URL may say
     pages        a module for each page
+    api          the same for programs, as JSON
     app          which URL is which page
 """

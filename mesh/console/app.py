@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from mesh.console.api.table import routes as api_routes
 from mesh.console.config import STREAMS
 from mesh.console.desk import Desk, link
 from mesh.console.guard import Guard
@@ -80,6 +81,7 @@ def make_app(desk: Desk) -> ASGIApp:
         Route("/health/ready", _open(desk, _ready), methods=["GET"]),
         *(Route(path, _signed_in(desk, page), methods=["GET"]) for path, page in PAGES.items()),
         *(Route(path, _signed_in(desk, page), methods=["POST"]) for path, page in ACTIONS.items()),
+        *api_routes(desk),
         Route("/{path:path}", _signed_in(desk, _nothing), methods=["GET"]),
     ]
     return Guard(Starlette(routes=routes), desk.config.hosts)

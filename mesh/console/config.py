@@ -24,7 +24,11 @@ class DevLogin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`hosts`: what a browser may call this console, in the header `Host`."""
+    """`hosts`: what a browser may call this console, in the header `Host`.
+
+    `url`: where people reach it, for links; empty: not known. `tokens`: the file of programs'
+    tokens; None: in `folder`.
+    """
 
     broker_url: str
     instance: str
@@ -35,3 +39,5 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     hosts: frozenset[str]
     login: DevLogin
     receipt_s: float = 10.0
+    url: str = ""
+    tokens: Path | None = None

@@ -29,10 +29,12 @@ from mesh.console.previews import Previews
 from mesh.console.projector import Projector
 from mesh.console.sessions import Sessions
 from mesh.console.staff import Reader, Staff
+from mesh.console.tokens import Tokens
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import MeshError, NotFound
 from mesh.inspection.inbox import page_of
+from mesh.inspection.notices import count_undelivered
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.redriving import Redriving
 from mesh.inspection.route_versions import read_stored
@@ -76,9 +78,11 @@ class Desk:
         staff: Staff,
         projector: Projector,
         sessions: Sessions,
+        tokens: Tokens,
     ) -> None:
         self.config, self.clock, self.client = config, clock, client
         self.hub, self.staff, self.projector, self.sessions = hub, staff, projector, sessions
+        self.tokens = tokens
         self.assets = Assets()
         self._broker, self._topics = broker, topics
         self._routes: dict[str, Route] = {}
@@ -121,6 +125,10 @@ class Desk:
                 return None
             self._routes |= {one.digest: one.route for one in stored.versions if one.route is not None}
         return self._routes.get(digest)
+
+    async def undelivered(self, since_ms: int) -> int:
+        """How many notices to people have failed since then."""
+        return await count_undelivered(self._broker, self._topics, since_ms)
 
     # What operators order -------------------------------------------------------------------------
 

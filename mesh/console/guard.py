@@ -10,9 +10,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mesh.console.api.answers import problem
 from mesh.console.config import FORM_BYTES
 
 POLICY: Final = (
@@ -27,6 +28,8 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
 }
 SAFE: Final = frozenset({"GET", "HEAD"})
+API: Final = "/api/"
+_DIGITS: Final = 18  # of a length
 
 
 class Guard:
@@ -49,25 +52,34 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
         if refusal is not None:
             await refusal(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 
-    def _refusal(self, method: str, headers: Headers) -> PlainTextResponse | None:
+    def _refusal(self, method: str, path: str, headers: Headers) -> Response | None:
+        found = self._reason(method, path, headers)
+        if found is None:
+            return None
+        text, status = found
+        return problem(status, text) if path.startswith(API) else PlainTextResponse(f"{text}\n", status)
+
+    def _reason(self, method: str, path: str, headers: Headers) -> tuple[str, int] | None:
+        """Why this request is refused, and with which status."""
         host = headers.get("host", "").lower()
         if _name_of(host) not in self._hosts:
-            return PlainTextResponse("this console is not known by this name\n", 421)
+            return "this console is not known by this name", 421
         if method in SAFE:
             return None
-        if not _is_own(headers, host):
-            return PlainTextResponse("this request comes from another site, and is refused\n", 403)
+        # no browser adds a token by itself, so no other site can make it send one
+        if not (path.startswith(API) and "authorization" in headers) and not _is_own(headers, host):
+            return "this request comes from another site, and is refused", 403
         length = headers.get("content-length", "")
-        if not length.isascii() or not length.isdigit():
-            return PlainTextResponse("a form needs a length\n", 411)
+        if not length.isascii() or not length.isdigit() or len(length) > _DIGITS:
+            return "a form needs a length", 411
         if int(length) > FORM_BYTES:
-            return PlainTextResponse(f"a form may have {FORM_BYTES:,} bytes\n", 413)
+            return f"a form may have {FORM_BYTES:,} bytes", 413
         return None
 
 

@@ -18,6 +18,7 @@ from mesh.console.hub import Hub
 from mesh.console.projector import Projector
 from mesh.console.sessions import Sessions
 from mesh.console.staff import Staff
+from mesh.console.tokens import Tokens
 from mesh.core.topics import Topics
 from mesh.metrics.meters import Meters
 from mesh.ports import Broker, Clock
@@ -47,6 +48,7 @@ class Console:
         self._staff = Staff(broker, topics, clock, login=config.login, approvers=config.approvers)
         self.key = self._staff.load_key(config.folder / "console.pem")
         self._sessions = Sessions(config.folder, clock)
+        self._tokens = Tokens(config.tokens or config.folder / "tokens.sqlite", clock)
         self._projector = Projector(
             broker, topics, config, clock=clock, hub=self._hub, staff=self._staff, meters=meters
         )
@@ -60,6 +62,7 @@ class Console:
             staff=self._staff,
             projector=self._projector,
             sessions=self._sessions,
+            tokens=self._tokens,
         )
         self.app = make_app(self.desk)
         self._server: Server | None = None
@@ -77,6 +80,7 @@ class Console:
         finally:
             await self._staff.close()
             self._sessions.close()
+            self._tokens.close()
 
     async def serve(self, listening: socket, on_ready: Callable[[], None]) -> None:
         """Serve on a socket that listens, until `stop`."""

@@ -11,10 +11,11 @@ from mesh.wiring.brokers import connect, make_topics, open_broker
 from mesh.wiring.notifier import run_notifier
 from mesh.wiring.process import run
 from mesh.wiring.router import own_routes, run_router
-from mesh.wiring.web import run_console, run_gateway
+from mesh.wiring.web import console_tokens, run_console, run_gateway
 
 __all__ = [
     "connect",
+    "console_tokens",
     "load_agents",
     "make_topics",
     "open_broker",

@@ -2,12 +2,14 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.core.topics import Topics
-from mesh.data_folders import claim_slot
+from mesh.data_folders import claim_slot, data_folder_named, slots_of
 from mesh.observed import observe
 from mesh.services.client import Client
 from mesh.settings import (
@@ -17,6 +19,11 @@ from mesh.settings import (
 )
 from mesh.wiring.brokers import check_rights, make_topics, open_broker
 from mesh.wiring.process import beat_until_cancelled, one_error, stop_on_signals
+
+if TYPE_CHECKING:
+    from mesh.console.tokens import Token, Tokens
+
+__all__ = ["Token", "console_tokens", "run_console", "run_gateway"]
 
 
 async def run_gateway(settings: Settings) -> None:
@@ -54,6 +61,25 @@ async def run_gateway(settings: Settings) -> None:
         beating.cancel()
         await broker.close()
         await observed.close()
+
+
+@contextmanager
+def console_tokens(settings: Settings) -> Iterator["Tokens"]:
+    """The tokens of programs at the consoles of this machine."""
+    from mesh.console.tokens import Tokens  # noqa: PLC0415 - no other command needs it
+
+    path = _tokens_file(settings)
+    with data_folder_named(settings):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tokens = Tokens(path, SystemClock())
+    try:
+        yield tokens
+    finally:
+        tokens.close()
+
+
+def _tokens_file(settings: Settings) -> Path:
+    return slots_of(settings, "console") / "tokens.sqlite"
 
 
 async def run_console(
@@ -95,6 +121,8 @@ async def run_console(
             approvers=settings.approvers.absolute(),
             hosts=LOOPBACK,
             login=login,
+            url=settings.console_url,
+            tokens=_tokens_file(settings),
         )
         client = Client(broker, topics, clock=clock, entropy=SystemEntropy(), max_event_bytes=settings.max_event_bytes)
         console = Console(broker, topics, config, clock=clock, client=client, meters=observed.meters)

@@ -1,12 +1,11 @@
 """A workflow's timeline: when, what and why, decision by decision.
 
-Owns its rows, for people and in JSON. It only renders; `mesh workflows show` reads and calls it.
+Owns its rows for people. It only renders; `mesh workflows show` reads and calls it.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -14,8 +13,7 @@ from rich.text import Text
 
 from mesh.cli.text.events import Line, describe
 from mesh.cli.text.format import clock_time, printable, readable
-from mesh.core import ids
-from mesh.core.events import Event
+from mesh.inspection.documents.timeline import is_at
 from mesh.inspection.for_each_items import Shown, folded
 from mesh.inspection.read_model.queries import TimelineEntry
 
@@ -34,7 +32,7 @@ def rows(entries: Iterable[TimelineEntry], now_ms: int, *, step: str | None = No
 
     With `step`: every event of that step, item by item.
     """
-    shown = list(folded(entries)) if step is None else [one for one in _each(entries) if _is_at(one.event, step)]
+    shown = list(folded(entries)) if step is None else [one for one in _each(entries) if is_at(one.event, step)]
     found: list[Row] = []
     run, last = shown[0].entry.run_id if shown else "", None
     for entry, event, items in shown:
@@ -53,18 +51,9 @@ def _each(entries: Iterable[TimelineEntry]) -> Iterator[Shown]:
     return (Shown(entry, event) for entry in entries for event in entry.decision.events)
 
 
-def _is_at(event: Event, step: str) -> bool:
-    """Whether an event is about this step or place.
-
-    A step's items and its compensation are part of it.
-    """
-    place: str = getattr(event, "step", "")
-    return place != "" and step in (place, ids.step_of(place))
-
-
 def entries_at(entries: Iterable[TimelineEntry], step: str) -> list[TimelineEntry]:
     """The decisions in which something happened to this step."""
-    return [entry for entry in entries if any(_is_at(event, step) for event in entry.decision.events)]
+    return [entry for entry in entries if any(is_at(event, step) for event in entry.decision.events)]
 
 
 def table(found: Iterable[Row]) -> Table:
@@ -100,37 +89,3 @@ def _payload(value: Any, limit: int | None) -> Text:
         return Text("\n".join(lines), style="default")
     left = f"\n... and {len(lines) - limit:,} more lines; --full shows all"
     return Text("\n".join(lines[:limit]), style="default") + Text(left, style="dim")
-
-
-PAYLOAD_FIELDS: Final = ("input", "output", "payload", "cloud_event", "value", "payload_schema", "items")
-
-
-def document(entry: TimelineEntry, *, payloads: bool, step: str | None = None) -> dict[str, Any]:
-    """One decision as JSON, with the log's own events.
-
-    `step`: only the events of that step. `payloads`: with their payloads.
-    """
-    decision = entry.decision
-    events: list[dict[str, Any]] = [
-        msgspec.to_builtins(event) for event in decision.events if step is None or _is_at(event, step)
-    ]
-    return {
-        "at_ms": decision.at_ms,
-        "partition": entry.partition,
-        "offset": entry.offset,
-        "run_id": entry.run_id,
-        "cause": msgspec.to_builtins(decision.cause),
-        "events": events if payloads else [_without_payloads(event) for event in events],
-    }
-
-
-def _without_payloads(event: dict[str, Any]) -> dict[str, Any]:
-    """The event without its payloads.
-
-    Of a kept event, the place where it lies remains; its data is left out.
-    """
-    shown = {name: value for name, value in event.items() if name not in PAYLOAD_FIELDS}
-    if "kept" in shown and isinstance(shown["kept"], dict):
-        about = {name: value for name, value in shown["kept"]["cloud_event"].items() if not name.startswith("data")}
-        shown["kept"] = {**shown["kept"], "cloud_event": about}
-    return shown

@@ -19,7 +19,7 @@ from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
 from mesh.cli.text.tables import plain_table
-from mesh.cli.text.timeline import SHOWN_LINES, document, entries_at, in_full, rows
+from mesh.cli.text.timeline import SHOWN_LINES, entries_at, in_full, rows
 from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, search_text, status_text, waits
 from mesh.cli.workflows.commands import cancel, complete, fail, pause, resume, retry, skip
@@ -30,6 +30,7 @@ from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
 from mesh.errors import NotFound
+from mesh.inspection.documents.timeline import timeline_document
 from mesh.inspection.history.archive import find
 from mesh.inspection.history.archiving import entries_of, last_state
 from mesh.inspection.read_model import queries
@@ -153,7 +154,7 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
         if not entries:
             raise NotFound(f"nothing has happened yet at {step} of {state.workflow_id}; without --step all is shown")
     if session.as_json:
-        shown = [document(entry, payloads=payloads or full, step=step) for entry in entries]
+        shown = [timeline_document(entry, payloads=payloads or full, step=step) for entry in entries]
         document_of = {"workflow": workflow_document(state), "search": search, "timeline": shown}
         session.emit(document_of | ({"archived": archived} if archived else {}))
         return

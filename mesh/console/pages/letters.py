@@ -29,7 +29,7 @@ from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import UNSETTLED, DeadLetterRow, LetterFilter
 from mesh.inspection.redriving import Verdict
 
-_STATES: Final[dict[str, tuple[str, ...] | None]] = {
+STATES: Final[dict[str, tuple[str, ...] | None]] = {
     "new": UNSETTLED,
     "settled": ("redriven", "discarded"),
     "all": None,
@@ -45,8 +45,8 @@ async def dead_letters(desk: Desk, request: Request, reader: Reader) -> Response
     forbid_others(reader)
     if given["id"]:
         return await _one(desk, request, reader, given["id"])
-    state = given.among("state", tuple(_STATES)) or "new"
-    wanted = _filter({name: given[name] for name in _NAMES}, _STATES[state])
+    state = given.among("state", tuple(STATES)) or "new"
+    wanted = _filter({name: given[name] for name in _NAMES}, STATES[state])
     page = await desk.log(lambda db: queries.dead_letters(db, wanted, limit=PAGE_ROWS, after=given["after"] or None))
     chips = [(f"{name}: {given[name]}", given.with_(**{name: None})) for name in _NAMES if given[name]]
     return await desk.page(
@@ -72,7 +72,7 @@ def _filter(given: Mapping[str, str], statuses: tuple[str, ...] | None) -> Lette
 
 
 async def _one(desk: Desk, request: Request, reader: Reader, name: str) -> Response:
-    place = _place(name)
+    place = place_of(name)
     row = await desk.log(lambda db: queries.dead_letter(db, *place))
     if row is None:
         raise NotFound(f"There is no dead letter {name}, or its memory has ended.")
@@ -80,7 +80,8 @@ async def _one(desk: Desk, request: Request, reader: Reader, name: str) -> Respo
     return await desk.page(request, reader, "dead_letter.html", live="dead-letters", row=row, can_act=can_act)
 
 
-def _place(name: str) -> LetterPlace:
+def place_of(name: str) -> LetterPlace:
+    """The place of a dead letter, from its id."""
     partition, _, offset = name.partition("/")
     if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in (partition, offset)):  # noqa: PLR2004 - of 64 bits
         raise BadParameter(f"id can't be {name!r}; a dead letter is PARTITION/OFFSET, as the list has it")
@@ -97,7 +98,7 @@ async def preview(desk: Desk, request: Request, reader: Reader) -> Response:
     verb = given.get("verb", "")
     if verb not in VERBS:
         raise BadParameter(f"verb can't be {verb!r}; it is one of {', '.join(VERBS)}")
-    places = (_place(given["id"]),) if given.get("id") else None
+    places = (place_of(given["id"]),) if given.get("id") else None
     wanted = _filter(given, ("open",))
     if places is not None:
         wanted = LetterFilter(statuses=("open",), places=places)

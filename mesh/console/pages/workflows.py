@@ -77,7 +77,7 @@ async def workflows(desk: Desk, request: Request, reader: Reader) -> Response:
 
     def found(db: apsw.Connection) -> tuple[Page[WorkflowRow], list[Line], dict[str, int]]:
         page = queries.workflows(
-            db, **filters, **_of_state(given["state"]), where=where, limit=PAGE_ROWS, after=given["after"] or None
+            db, **filters, **of_state(given["state"]), where=where, limit=PAGE_ROWS, after=given["after"] or None
         )
         # with an expression or a step a count looks at each workflow: only one view gets one
         views = {} if where is not None or given["step"] else _views(db, filters)
@@ -102,7 +102,7 @@ async def workflows(desk: Desk, request: Request, reader: Reader) -> Response:
 def _views(db: apsw.Connection, filters: dict[str, Any]) -> dict[str, int]:
     """How many workflows each view has."""
     if any(value is not None for value in filters.values()):
-        return {name: queries.workflows(db, **filters, **_of_state(name), limit=1).total for name in VIEWS}
+        return {name: queries.workflows(db, **filters, **of_state(name), limit=1).total for name in VIEWS}
     # without a filter one look at the index tells most of them
     counts = queries.count_workflows(db)
     return {
@@ -114,7 +114,8 @@ def _views(db: apsw.Connection, filters: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _of_state(state: str) -> dict[str, Any]:
+def of_state(state: str) -> dict[str, Any]:
+    """The conditions of a query that a state of the URL means."""
     if state in _UNDER_WAY:
         return {"status": "running", "under_way": state}
     return {"status": {"": None, "open": "running"}.get(state, state)}
@@ -127,18 +128,24 @@ def _filters(given: Parameters) -> dict[str, Any]:
 
 def _where(given: Parameters, now_ms: int) -> Where | None:
     """What the filters on attributes and age say, as an expression."""
+    parts = [where_of(given)] if given["attr"] or given["age"] else []
+    # the query has the step; beside an age it must be the step that is so old
+    if given["step"] and given["age"]:
+        parts.append(f"step == {json.dumps(given['step'], ensure_ascii=False)}")
+    return Where(" && ".join(parts), now_ms) if parts else None
+
+
+def where_of(given: Parameters) -> str:
+    """What the filters on attributes and age say, as an expression; empty: nothing."""
     parts = []
     for one in given.all("attr"):
         name, colon, value = one.partition(":")
         if not colon or not name.isidentifier():
             raise BadParameter(f"attr can't be {one!r}; write NAME:VALUE, with the name of a search attribute")
         parts.append(f"search.{name} == {json.dumps(value, ensure_ascii=False)}")
-    # the query has the step; beside an age it must be the step that is so old
-    if given["step"] and given["age"]:
-        parts.append(f"step == {json.dumps(given['step'], ensure_ascii=False)}")
     if (age_ms := given.span_ms("age")) is not None:
         parts.append(f'age > duration("{age_ms // 1_000}s")')
-    return Where(" && ".join(parts), now_ms) if parts else None
+    return " && ".join(parts)
 
 
 def _chips(given: Parameters) -> list[tuple[str, str]]:
