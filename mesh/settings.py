@@ -16,12 +16,16 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from mesh import defaults
 from mesh.errors import SettingsInvalid
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The names of this machine that no other machine can reach."""
 
 PREFIX: Final = "MESH_"
 _KAFKA: Final = "kafka_"
@@ -118,6 +122,7 @@ Paths = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)]
 MetricsExporter = Annotated[Literal["off", "otlp", "prometheus"], BeforeValidator(_lower)]
+OidcClaim = Annotated[Literal["email", "sub"], BeforeValidator(_lower)]
 TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
 SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
 SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
@@ -279,11 +284,27 @@ class Settings(BaseModel):
 
     console_url: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
     """Where people answer in a browser: the notifier's messages have a link besides the command."""
+    console_token_file: Path | None = None
+    """A file with a token of `mesh console token`, for people who have no broker.
+
+    With it, `mesh approvals`, `workflows list | show`, `incidents` and `status` ask the console at
+    `MESH_CONSOLE_URL`, and nothing else. A command's `--broker` wins.
+    """
     console_address: str = Field("127.0.0.1:8300", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}$")
     """Host and port at which `mesh console` listens. Port 0 takes a free one, which it prints.
 
-    The host must be one of this machine alone: people of other machines can't sign in yet.
+    The host must be one of this machine alone, unless people sign in with a provider (OIDC).
     """
+    console_hosts: str = ""
+    """Further names of the console in a URL, with commas. `MESH_CONSOLE_URL` has the first one."""
+    console_oidc_issuer: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
+    """The OpenID provider with which people sign in at the console; empty: who starts it can."""
+    console_oidc_client_id: str = ""
+    """As what the provider knows the console."""
+    console_oidc_client_secret_file: Path | None = None
+    """A file that holds the client secret and nothing else; none for a public client."""
+    console_oidc_claim: OidcClaim = "email"
+    """What of an id_token is a person's name in the mesh: their verified `email`, or `sub`."""
     notifier_include_payload: bool = False
     """Whether the notifier's messages hold what is to be approved."""
     webhook_secrets: SecretStr | None = None
@@ -361,6 +382,7 @@ def load_settings(**options: Any) -> Settings:
     parse_broker_url(settings.broker)
     check_kafka(settings)
     _check_notifier(settings)
+    _check_console(settings)
     return settings
 
 
@@ -371,6 +393,24 @@ def _read(given: Mapping[str, Any]) -> Settings:
         with suppress(KeyError):
             return Settings(**given)
     return Settings(**given)
+
+
+def _check_console(settings: Settings) -> None:
+    if settings.console_token_file is not None and not settings.console_url:
+        raise SettingsInvalid(
+            "MESH_CONSOLE_TOKEN_FILE is set without MESH_CONSOLE_URL, where the console is that takes the token"
+        )
+    if not settings.console_oidc_issuer:
+        return
+    if not settings.console_oidc_client_id:
+        raise SettingsInvalid("MESH_CONSOLE_OIDC_ISSUER is set without MESH_CONSOLE_OIDC_CLIENT_ID")
+    for name, url in (
+        ("MESH_CONSOLE_URL", settings.console_url),
+        ("MESH_CONSOLE_OIDC_ISSUER", settings.console_oidc_issuer),
+    ):
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise SettingsInvalid(f"{name} is {url!r}: to sign in with a provider it must begin with https://")
 
 
 def _check_notifier(settings: Settings) -> None:

@@ -10,8 +10,9 @@ from typing import Final
 
 import uvicorn
 
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-"""The names of this machine that no other machine can reach."""
+from mesh.settings import LOOPBACK
+
+__all__ = ["LOOPBACK", "Server", "listen", "url_of"]
 
 _BACKLOG: Final = 2_048  # connections that wait to be accepted
 

@@ -19,6 +19,8 @@ from mesh.console.config import STREAMS
 from mesh.console.desk import Desk, link
 from mesh.console.guard import Guard
 from mesh.console.hub import TOPICS
+from mesh.console.oidc.login import Login
+from mesh.console.oidc.provider import Provider
 from mesh.console.pages import (
     agents,
     answering,
@@ -33,7 +35,6 @@ from mesh.console.pages import (
     workflows,
 )
 from mesh.console.parameters import Parameters
-from mesh.console.sessions import COOKIE
 from mesh.console.staff import Reader
 
 Page = Callable[[Desk, Request, Reader], Awaitable[Response]]
@@ -73,8 +74,7 @@ ACTIONS: Final[dict[str, Page]] = {
 def make_app(desk: Desk) -> ASGIApp:
     """The application, with its guard around it."""
     routes = [
-        Route("/login", _open(desk, sign_in.show), methods=["GET"]),
-        Route("/login", _open(desk, sign_in.sign_in), methods=["POST"]),
+        *_login(desk),
         Route("/live", _signed_in(desk, _live), methods=["GET"]),
         Route("/static/{name}", _open(desk, _asset), methods=["GET"]),
         Route("/health/live", _open(desk, _alive), methods=["GET"]),
@@ -85,6 +85,16 @@ def make_app(desk: Desk) -> ASGIApp:
         Route("/{path:path}", _signed_in(desk, _nothing), methods=["GET"]),
     ]
     return Guard(Starlette(routes=routes), desk.config.hosts)
+
+
+def _login(desk: Desk) -> list[Route]:
+    """How people sign in: with a provider, or with the code that the console has printed."""
+    if desk.config.oidc is None:
+        pages = {"GET": sign_in.show, "POST": sign_in.sign_in}
+        return [Route("/login", _open(desk, page), methods=[method]) for method, page in pages.items()]
+    login = Login(Provider(desk.config.oidc, desk.clock))
+    places = {"/login": login.show, "/login/start": login.start, "/login/callback": login.callback}
+    return [Route(path, _open(desk, page), methods=["GET"]) for path, page in places.items()]
 
 
 def _open(desk: Desk, page: Open) -> Callable[[Request], Awaitable[Response]]:
@@ -103,7 +113,7 @@ def _signed_in(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response
     """For those with a session; others are asked to sign in, and come back."""
 
     async def serve(request: Request) -> Response:
-        person = desk.sessions.person(request.cookies.get(COOKIE, ""))
+        person = desk.sessions.person(request.cookies.get(desk.cookie, ""))
         if person is None:
             if request.url.path == "/live":
                 return PlainTextResponse("sign in first\n", 401)

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from mesh.console.oidc.provider import OidcConfig
+
 ANSWERS_A_MINUTE: Final = 20  # of one person
 STREAMS: Final = 5  # of live updates, of one person
 FORM_BYTES: Final = 1_048_576
@@ -27,7 +29,8 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`hosts`: what a browser may call this console, in the header `Host`.
 
     `url`: where people reach it, for links; empty: not known. `tokens`: the file of programs'
-    tokens; None: in `folder`.
+    tokens; None: in `folder`. `oidc`: how people sign in; None: by the code of `login`, which else
+    counts for nothing.
     """
 
     broker_url: str
@@ -41,3 +44,4 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     receipt_s: float = 10.0
     url: str = ""
     tokens: Path | None = None
+    oidc: OidcConfig | None = None

@@ -27,7 +27,7 @@ from mesh.console.hub import Hub
 from mesh.console.parameters import query_of
 from mesh.console.previews import Previews
 from mesh.console.projector import Projector
-from mesh.console.sessions import Sessions
+from mesh.console.sessions import COOKIE, SECURE_COOKIE, Sessions
 from mesh.console.staff import Reader, Staff
 from mesh.console.tokens import Tokens
 from mesh.core.route import Route
@@ -89,6 +89,16 @@ class Desk:
         self._answered: dict[str, deque[int]] = {}
         self.previews = Previews()
         self._environment = _environment(self.assets)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers reach this console by TLS alone."""
+        return self.config.oidc is not None and self.config.url.startswith("https://")
+
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie of a session."""
+        return SECURE_COOKIE if self.is_secure else COOKIE
 
     def now_ms(self) -> int:
         return self.clock.now_ms()

@@ -1,6 +1,6 @@
-"""Where a console listens: an address of this machine alone.
+"""Where a console listens: an address of this machine alone, unless people sign in with a provider.
 
-Owns the socket. People of other machines can't sign in yet, so nobody else may reach it.
+Owns the socket. Who has the code of the development login is let in, so nobody else may reach that.
 """
 
 import socket
@@ -11,18 +11,18 @@ from mesh.errors import OperatorError
 from mesh.web_server import LOOPBACK, listen
 
 
-def listen_on(address: str, *, is_chosen: bool) -> socket.socket:
+def listen_on(address: str, *, is_chosen: bool, is_open: bool = False) -> socket.socket:
     """A socket that listens there.
 
     `is_chosen`: somebody has named this address. Otherwise another port is taken where this one is
-    in use. Raises `OperatorError`.
+    in use. `is_open`: others may reach it. Raises `OperatorError`.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if host != "localhost" and not _is_loopback(host):
+    if not is_open and host != "localhost" and not _is_loopback(host):
         raise OperatorError(
-            f"the console can't listen at {address}: people of other machines can't sign in yet. Name an address of this machine "
-            "(127.0.0.1:PORT) in MESH_CONSOLE_ADDRESS"
+            f"the console can't listen at {address}: people of other machines sign in with a provider, which MESH_CONSOLE_OIDC_ISSUER "
+            "names. Name an address of this machine (127.0.0.1:PORT) in MESH_CONSOLE_ADDRESS"
         )
     try:
         return listen(host, int(port))

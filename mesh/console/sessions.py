@@ -17,6 +17,9 @@ from mesh.inspection.read_model.schema import select_one
 from mesh.ports import Clock
 
 COOKIE: Final = "mesh_session"
+SECURE_COOKIE: Final = "__Host-mesh_session"
+"""Where the console is reached by TLS: no other host, and nobody on the way, can set it."""
+
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, person TEXT NOT NULL, ends_at_ms INTEGER NOT NULL) WITHOUT ROWID;
 """

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.core.topics import Topics
 from mesh.data_folders import claim_slot, data_folder_named, slots_of
+from mesh.errors import SettingsInvalid
 from mesh.observed import observe
 from mesh.services.client import Client
 from mesh.settings import (
@@ -82,26 +84,58 @@ def _tokens_file(settings: Settings) -> Path:
     return slots_of(settings, "console") / "tokens.sqlite"
 
 
+def _hosts(settings: Settings) -> frozenset[str]:
+    """What a browser may call the console."""
+    named = {one.strip() for one in settings.console_hosts.split(",")} | {urlsplit(settings.console_url).hostname or ""}
+    return frozenset(named - {""})
+
+
+def _secret_in(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsInvalid(f"{path} (MESH_CONSOLE_OIDC_CLIENT_SECRET_FILE) can't be read: {reason}") from error
+    if not secret:
+        raise SettingsInvalid(f"{path} (MESH_CONSOLE_OIDC_CLIENT_SECRET_FILE) holds no secret")
+    return secret
+
+
 async def run_console(
     settings: Settings, name: str, tell: Callable[[str, str, Path], None], *, own_roles: bool = False
 ) -> None:
     """Run a console until SIGTERM or SIGINT, on which `name` can sign in.
 
-    `tell` gets its URL, the code for signing in, and the file of its key, once it listens.
+    `tell` gets its URL, the code for signing in (empty: with the provider), and the file of its
+    key, once it listens.
     `own_roles`: `name` has no roles but those that the mesh gives. Raises `OperatorError` if the
     address is not one of this machine, or is taken.
     """
     from mesh.console.config import ConsoleConfig, DevLogin  # noqa: PLC0415 - no other command loads a web server
     from mesh.console.listening import listen_on  # noqa: PLC0415 - as above
+    from mesh.console.oidc.provider import OidcConfig  # noqa: PLC0415 - as above
     from mesh.console.serving import Console  # noqa: PLC0415 - as above
     from mesh.console.staff import OPERATOR, VIEWER  # noqa: PLC0415 - as above
     from mesh.inspection.inbox import inbox_path  # noqa: PLC0415 - as above
     from mesh.inspection.read_model import model_path  # noqa: PLC0415 - as above
     from mesh.web_server import LOOPBACK, url_of  # noqa: PLC0415 - as above
 
-    roles = frozenset[str]() if own_roles else frozenset({VIEWER, OPERATOR})
+    oidc = None
+    if settings.console_oidc_issuer:
+        oidc = OidcConfig(
+            issuer=settings.console_oidc_issuer,
+            client_id=settings.console_oidc_client_id,
+            secret=_secret_in(settings.console_oidc_client_secret_file),
+            claim=settings.console_oidc_claim,
+            url=settings.console_url,
+        )
+    # with a provider nobody is more than the mesh says
+    roles = frozenset[str]() if own_roles or oidc is not None else frozenset({VIEWER, OPERATOR})
     login = DevLogin(name=name, code=secrets.token_urlsafe(16), roles=roles)
-    listening = listen_on(settings.console_address, is_chosen="console_address" in settings.model_fields_set)
+    is_chosen = "console_address" in settings.model_fields_set
+    listening = listen_on(settings.console_address, is_chosen=is_chosen, is_open=oidc is not None)
     folder = claim_slot(settings, "console")
     observed = observe(settings, "console")
     broker = await open_broker(settings.broker, client_id=f"console-{settings.instance}", settings=settings)
@@ -119,8 +153,9 @@ async def run_console(
             inbox=inbox_path(settings.data_dir, settings.broker, settings.topic_prefix),
             folder=folder,
             approvers=settings.approvers.absolute(),
-            hosts=LOOPBACK,
+            hosts=LOOPBACK if oidc is None else LOOPBACK | _hosts(settings),
             login=login,
+            oidc=oidc,
             url=settings.console_url,
             tokens=_tokens_file(settings),
         )
@@ -130,7 +165,7 @@ async def run_console(
 
         def on_ready() -> None:
             ready.set()
-            tell(url_of(listening), login.code, folder / "console.pem")
+            tell(url_of(listening), login.code if oidc is None else "", folder / "console.pem")
 
         await console.serve(listening, on_ready)
     except BaseExceptionGroup as group:

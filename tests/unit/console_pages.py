@@ -99,21 +99,29 @@ class Mesh:
 
 
 @asynccontextmanager
-async def small_mesh(folder: Path, *, login: str = OPERATOR_NAME, **config: Any) -> AsyncIterator[Mesh]:
+async def small_mesh(
+    folder: Path,
+    *,
+    login: str = OPERATOR_NAME,
+    broker: Broker | None = None,
+    broker_url: str = "memory://",
+    hosts: frozenset[str] = LOOPBACK,
+    **config: Any,
+) -> AsyncIterator[Mesh]:
     """The sample of all that can happen, and a console that has read it."""
     clock = SystemClock()
-    broker = MemoryCluster(clock=clock).connect("test")
+    broker = broker or MemoryCluster(clock=clock).connect("test")
     writer = await write_sample(broker)
     await broker.create_topics([TopicSpec(TOPICS.operations, 1)])
     (folder / "approvers.yaml").write_text(PEOPLE)
     told = ConsoleConfig(
-        broker_url="memory://",
+        broker_url=broker_url,
         instance="console",
         model=folder / "model.sqlite",
         inbox=folder / "inbox.sqlite",
         folder=folder,
         approvers=folder / "approvers.yaml",
-        hosts=LOOPBACK,
+        hosts=hosts,
         login=DevLogin(name=login, code=CODE, roles=frozenset({VIEWER, OPERATOR})),
         **config,
     )

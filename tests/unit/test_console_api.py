@@ -214,9 +214,10 @@ async def test_an_approver_sees_their_approvals_and_workflows_alone(mesh: Mesh) 
     ana = Program(mesh, ANA)
     assert await ana.get("/api/v1/me") == {
         "name": ANA,
+        "names": [ANA],
         "roles": ["maintainer"],
         "sees_all": False,
-        "may_answer_for": [],
+        "answers_for": [],
     }
     [one] = (await ana.get("/api/v1/approvals"))["items"]
     assert (one["approval_id"], one["for"], one["closed"]) == (approval_id(), [None], None)

@@ -71,7 +71,10 @@ def run_it(
 
 
 def _tell(name: str, url: str, code: str, key: Path) -> None:
-    click.echo(f"console at {url}; to sign in as {name}: {url}/login?{urlencode({'code': code})}", err=True)
+    way = (
+        f"to sign in as {name}: {url}/login?{urlencode({'code': code})}" if code else "people sign in with the provider"
+    )
+    click.echo(f"console at {url}; {way}", err=True)
     click.echo(
         f"its answers are signed once `mesh approver add` has taken its key: {key.with_suffix('.jwk')}", err=True
     )

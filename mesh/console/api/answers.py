@@ -18,7 +18,6 @@ from mesh.codec import exact_json
 from mesh.console.api.endpoint import Asking, Endpoint, Given, Told
 from mesh.console.desk import Desk, Forbidden
 from mesh.console.pages.workflows import forbid_others
-from mesh.console.sessions import COOKIE
 from mesh.errors import BrokerError, MeshError, NotFound
 
 _log = structlog.get_logger()
@@ -98,7 +97,7 @@ def person_of(desk: Desk, request: Request) -> str | None:
     """Who asks; None: nobody knows."""
     shown = request.headers.get("authorization")
     if shown is None:
-        return desk.sessions.person(request.cookies.get(COOKIE, ""))
+        return desk.sessions.person(request.cookies.get(desk.cookie, ""))
     scheme, _, secret = shown.partition(" ")
     return desk.tokens.person(secret.strip()) if scheme.lower() == "bearer" else None
 

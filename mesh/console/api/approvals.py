@@ -141,7 +141,7 @@ async def _answer(asking: Asking) -> Receipt | Told:
     found = await _look_up(desk, reader, given.approval_id)
     waiting = found.known.waiting
     if waiting is None:
-        raise Refused(409, f"{given.approval_id} is closed. Nothing was sent.", kind="closed")
+        raise Refused(409, f"{given.approval_id} is {_ending(found.known)}. Nothing was sent.", kind="closed")
     terms = waiting.request.terms
     if terms is not None and terms.signed == "own":
         raise Forbidden("This asks for your own signature: mesh approvals approve ID --key FILE, with a broker.")
@@ -180,6 +180,13 @@ def _check(given: Answer) -> None:
         raise Refused(422, "give a `reason`: others read why it is rejected")
     if max(map(len, (given.reason, given.text))) > _LONGEST:
         raise Refused(422, f"a reason or a text may have {_LONGEST:,} characters")
+
+
+def _ending(known: Known) -> str:
+    row = known.row
+    if row is None or row.closed_at_ms is None:
+        return "asked just now, and can be answered in a moment"
+    return f"closed: {row.verdict or 'withdrawn'}" + (f" by {row.closed_by}" if row.closed_by else "")
 
 
 def _giver(known: Known) -> str:

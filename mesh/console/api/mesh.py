@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from mesh.console.api.answers import Refused
 from mesh.console.api.endpoint import PAGED, Asking, Endpoint, Parameter
 from mesh.console.pages.letters import STATES as LETTER_STATES
@@ -15,6 +13,7 @@ from mesh.errors import NotFound
 from mesh.inspection.documents.letters import Letter, letter_document
 from mesh.inspection.documents.meshes import Agents, MeshDocument, agent_document, mesh_document
 from mesh.inspection.documents.pages import Listed, listed
+from mesh.inspection.documents.people import Me, me_document
 from mesh.inspection.documents.workflows import (
     CauseAndIncidents,
     CauseDocument,
@@ -35,19 +34,9 @@ _DAY_MS: Final = 86_400_000
 _COLUMNS: Final = ("route", "step", "agent", "kind")
 
 
-class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks. `sees_all`: they see all workflows, incidents and agents."""
-
-    name: str
-    roles: tuple[str, ...]
-    sees_all: bool
-    may_answer_for: tuple[str, ...]
-
-
 async def _me(asking: Asking) -> Me:
     reader = asking.reader
-    givers = tuple(sorted({one.giver for one in reader.own.others}))
-    return Me(name=reader.name, roles=tuple(sorted(reader.roles)), sees_all=reader.sees_all, may_answer_for=givers)
+    return me_document(reader.name, reader.roles, reader.own, sees_all=reader.sees_all)
 
 
 # Workflows ----------------------------------------------------------------------------------------

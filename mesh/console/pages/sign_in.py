@@ -1,7 +1,7 @@
 """Signing in and out, and the look that a person has chosen.
 
 Owns the sign-in for this machine: who has the code that the console said at its start is the
-one person it was started for. Another way to sign in (OIDC) gets its own two functions here.
+one person it was started for. `mesh.console.oidc` has the other way.
 """
 
 import secrets
@@ -61,9 +61,9 @@ async def sign_in(desk: Desk, request: Request) -> Response:
 
 
 async def sign_out(desk: Desk, request: Request, reader: Reader) -> Response:  # noqa: ARG001 - a page's signature
-    desk.sessions.end(request.cookies.get(COOKIE, ""))
+    desk.sessions.end(request.cookies.get(desk.cookie, ""))
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE)
+    answer.delete_cookie(desk.cookie, secure=desk.is_secure, httponly=True)
     return answer
 
 
