@@ -20,6 +20,7 @@ from mesh.cli.text.format import ago, counted, duration, one_line, printable
 from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
 from mesh.errors import NotFound
+from mesh.inspection.documents.pages import page_of
 from mesh.inspection.mesh_status.stuck_work import what_helps
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Page
@@ -75,11 +76,17 @@ def list_incidents(
 
 
 async def _list(
-    session: Session, only: dict[str, str], since_ms: int, limit: int | None, after: str | None
+    session: Session, wanted: dict[str, str], since_ms: int, limit: int | None, after: str | None
 ) -> tuple[Page[CauseRow], dict[str, OpenStep]]:
     """The causes, each with an example."""
+    if session.api is not None:
+        found_there = await session.api.causes(
+            **wanted, since=_since_of(since_ms), limit=_size(session, limit), after=after
+        )
+        shown = {one.cause: step for one in found_there.items if (step := one.open_step) is not None}
+        return page_of(found_there, lambda one: one.row), shown
     async with session.model() as (_, model):
-        page = queries.causes(model.db, only=only, since_ms=since_ms, limit=page_size(session, limit), after=after)
+        page = queries.causes(model.db, only=wanted, since_ms=since_ms, limit=page_size(session, limit), after=after)
         found = {row.cause: queries.example(model.db, row.cause) for row in page}
         return page, {cause: one for cause, one in found.items() if one is not None}
 
@@ -107,6 +114,13 @@ def show(session: Session, *, part: str, since: str | None, limit: int | None, a
 async def _show(
     session: Session, part: str, since_ms: int, limit: int | None, after: str | None
 ) -> tuple[CauseRow, OpenStep | None, Page[IncidentRow]]:
+    if session.api is not None:
+        from mesh.cli.remote.picks import cause_of  # noqa: PLC0415 - only where there is no broker
+
+        cause = await cause_of(session, session.api, part)
+        size = _size(session, limit)
+        there = await session.api.cause(cause, since=_since_of(since_ms), limit=size, after=after)
+        return there.cause.row, there.cause.open_step, page_of(there.incidents, lambda one: one.row)
     async with session.model() as (_, model):
         cause = pick_cause(session, model, part)
         found = queries.causes(model.db, only={"cause": cause}, limit=1)
@@ -115,6 +129,15 @@ async def _show(
         size = page_size(session, limit)
         page = queries.incidents(model.db, cause, since_ms=since_ms, limit=size, after=after)
         return found[0], queries.example(model.db, cause), page
+
+
+def _since_of(since_ms: int) -> str:
+    return rfc3339(since_ms) if since_ms else ""
+
+
+def _size(session: Session, limit: int | None) -> int:
+    """Rows of a page, as far as the console gives them."""
+    return min(page_size(session, limit), 1_000)
 
 
 def pick_cause(session: Session, model: ReadModel, given: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import click
 import msgspec
@@ -33,6 +33,7 @@ from mesh.settings import Settings, SqliteAddress, load_settings, parse_broker_u
 from mesh.wiring import open_broker
 
 if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
     from mesh.codec.signing_keys import SigningKey
 
 P = ParamSpec("P")
@@ -45,8 +46,10 @@ PROGRESS_FROM: Final = 5_000  # from this many records to catch up, a person is 
 class Session:
     """One run of a command."""
 
-    def __init__(self, settings: Settings, *, as_json: bool) -> None:
+    def __init__(self, settings: Settings, *, as_json: bool, api: "Api | None" = None) -> None:
         self.settings = settings
+        self.api = api
+        """The console that is asked instead of a broker."""
         self.as_json = as_json
         self.topics = Topics(settings.topic_prefix)
         self.clock = SystemClock()
@@ -106,6 +109,8 @@ class Session:
 
     @asynccontextmanager
     async def broker(self, *, read_only: bool = False) -> AsyncIterator[Broker]:
+        if self.api is not None:
+            raise _needs_broker()
         if read_only:
             self._check_file()
         broker = await open_broker(
@@ -130,6 +135,13 @@ class Session:
     @asynccontextmanager
     async def inbox(self, *, read_only: bool = True) -> AsyncIterator[tuple[Broker, Inbox]]:
         """The broker and what is open for people, caught up. It reads no log."""
+        if self.api is not None:
+            from mesh.cli.remote.inbox import RemoteInbox  # noqa: PLC0415 - only where there is no broker
+
+            async with RemoteInbox(self.api) as remote:
+                await remote.catch_up()
+                yield cast("Broker", _NoBroker()), remote
+            return
         path = inbox_path(self.settings.data_dir, self.settings.broker, self.settings.topic_prefix)
         async with (
             self.broker(read_only=read_only) as broker,
@@ -187,6 +199,29 @@ class Session:
         return tell
 
 
+class _NoBroker:
+    """In the place of a broker, where the console is asked: what needs one says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _needs_broker()
+
+
+def _needs_broker() -> OperatorError:
+    return OperatorError(
+        "this needs the broker, and MESH_CONSOLE_TOKEN_FILE is set, so the console is asked: give --broker URL. Over the "
+        "console there are mesh approvals, workflows list | show, incidents and status"
+    )
+
+
+def api_of(settings: Settings, *, broker: str | None) -> "Api | None":
+    """The console that is asked; None: the broker is. `broker`: the one that a command names."""
+    if settings.console_token_file is None or broker is not None:
+        return None
+    from mesh.cli.remote.api import Api  # noqa: PLC0415 - slow to load, and few need it
+
+    return Api(settings.console_url, settings.console_token_file)
+
+
 def console(stream: Any) -> Console:
     """A console as wide as the terminal or COLUMNS, else wide enough for whole ids."""
     known = stream.isatty() or "COLUMNS" in os.environ
@@ -200,11 +235,12 @@ def mesh_command(function: Callable[Concatenate[Session, P], None]) -> Callable[
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs (shapes in docs/cli.md).")
     @functools.wraps(function)
     def command(*args: P.args, **options: P.kwargs) -> None:
-        broker, as_json = options.pop("broker"), options.pop("as_json")
+        broker: Any = options.pop("broker")
+        as_json = options.pop("as_json")
         settings = load_settings(broker=broker)
         configure_logging(level="warning", log_format=settings.log_format)
         # a failure is reported once, as an error of the mesh
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        function(Session(settings, as_json=bool(as_json)), *args, **options)
+        function(Session(settings, as_json=bool(as_json), api=api_of(settings, broker=broker)), *args, **options)
 
     return command

@@ -7,7 +7,7 @@ import asyncio
 import time
 from contextlib import nullcontext
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 import msgspec
@@ -35,6 +35,9 @@ from mesh.inspection.notices import count_undelivered
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import CardRow, OpenStep
 from mesh.ports import Broker
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 DAY_MS = 86_400_000
 EVERY_S: Final = 2.0  # from one look to the next
@@ -87,8 +90,11 @@ def status(session: Session, *, limit: int, watches: bool, for_s: float | None) 
 
 
 async def _once(session: Session, limit: int) -> None:
-    async with session.model() as (broker, model):
-        look = await _look(session, broker, model, limit)
+    if session.api is not None:
+        look = await _look_at_console(session.api, limit)
+    else:
+        async with session.model() as (broker, model):
+            look = await _look(session, broker, model, limit)
     if session.as_json:
         session.emit(_look_document(look))
         return
@@ -130,6 +136,11 @@ async def _look(session: Session, broker: Broker, model: ReadModel, limit: int) 
     )
     undelivered = await count_undelivered(broker, session.topics, found.at_ms - DAY_MS)
     return _Look(found, queries.cards(model.db), undelivered)
+
+
+async def _look_at_console(api: "Api", limit: int) -> _Look:
+    found = await api.status(limit)
+    return _Look(found.status, found.cards, found.notices_undelivered)
 
 
 def _look_document(look: _Look) -> dict[str, object]:

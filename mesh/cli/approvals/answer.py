@@ -70,7 +70,10 @@ async def _one_by_one(session: Session, wanted: Wanted, *, by: str, on_behalf: s
             session.show("Nothing waits for a person.")
             return
         whom = f", for {printable(on_behalf)}" if on_behalf else ""
-        session.show(Text(f"You answer as {printable(by)}{whom} (claimed, not verified).", style="dim"))
+        who = f"{printable(by)}{whom} (claimed, not verified)"
+        if session.api is not None:
+            who = f"{printable((await session.api.me()).name)}{whom}"
+        session.show(Text(f"You answer as {who}.", style="dim"))
         answered, number, queue = 0, 0, deque[OpenRow]()
         rows = _each(inbox, filters)
         while (row := queue.popleft() if queue else next(rows, None)) is not None:

@@ -16,6 +16,7 @@ from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
 from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
 from mesh.core.people import id_of
+from mesh.inspection.documents.pages import page_of
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import ApprovalRow
@@ -37,6 +38,12 @@ def show_closed(session: Session, *, by: str, since: str | None, limit: int | No
 
 
 async def _read(session: Session, by: str, since_ms: int, limit: int | None, after: str | None) -> Page[ApprovalRow]:
+    if session.api is not None:
+        size = min(page_size(session, limit), 1_000)
+        since = rfc3339(since_ms) if since_ms else ""
+        return page_of(
+            await session.api.closed(by=by, since=since, limit=size, after=after or ""), lambda one: one.ended
+        )
     async with session.model() as (broker, model):
         # the log has people by their ids, whatever name they are asked for under
         person = id_of(await people_now(broker, session.topics, session.now_ms()), by) if by else ""

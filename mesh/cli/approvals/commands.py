@@ -23,7 +23,8 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable, until
 from mesh.codec.approvals import Receipt
 from mesh.core.inputs import AnswerKind
-from mesh.errors import SenderError
+from mesh.errors import OperatorError, SenderError
+from mesh.inspection.documents.approvals import Answer as Document
 from mesh.inspection.inbox import Waiting
 from mesh.inspection.wording.phrases import said_for
 from mesh.ports import Broker
@@ -122,6 +123,8 @@ async def send_answer(
     session: Session, broker: Broker, one: Waiting, answer: Answer, *, by: str, timeout_s: float
 ) -> Receipt:
     """Send the answer, and wait for the receipt."""
+    if session.api is not None:
+        return await session.api.answer(_for_console(session, one, answer))
     return await session.client(broker).answer(
         one.row.approval_id,
         answer.decision,
@@ -138,6 +141,18 @@ async def send_answer(
         on_behalf=answer.on_behalf,
         timeout_s=timeout_s,
     )
+
+
+def _for_console(session: Session, one: Waiting, answer: Answer) -> Document:
+    """The answer as the console takes it: in the name of the token's person."""
+    if session.key_file is not None:
+        raise OperatorError("the console signs what is sent through it: leave out --key, or give --broker URL")
+    given = {name: value for name, value in msgspec.structs.asdict(answer).items() if value is not UNEDITED}
+    given |= {"approval_id": one.row.approval_id, "digest": one.request.digest, "for": given.pop("on_behalf")}
+    try:
+        return msgspec.convert(given, Document)
+    except msgspec.ValidationError as error:
+        raise OperatorError(f"the console does not take {answer.decision}: give --broker URL") from error
 
 
 def keep_refused_edit(session: Session, one: Waiting, answer: Answer, receipt: Receipt) -> None:

@@ -6,6 +6,8 @@ What is open is in the inbox. How something ended is in the receipts, which ever
 answer, and in the log for those who may read it. The commands of `mesh approvals` call it.
 """
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from mesh.cli.choice import SHOWN, Among, listed, pick
@@ -23,6 +25,9 @@ from mesh.inspection.read_model.pages import Found
 from mesh.inspection.read_model.queries import ApprovalRow
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 WHERE = "mesh approvals list"
 
@@ -82,6 +87,11 @@ async def pick_any(session: Session, broker: Broker, inbox: Inbox, given: str) -
     is_ended = ended is not None and _is_whole(given, ended.approval_id)
     if not is_ended and ids_containing(inbox.db, given, limit=1).total:
         return _open(inbox, pick(session, given, _among(inbox), changes=False))
+    if session.api is not None:
+        ended = ended or await _ended_at_console(session.api, given)
+        if ended is None:
+            raise NotFound(f"no approval that you may see has the id {given!r}; `{WHERE}` lists those that are open")
+        return ended
     try:
         async with session.model() as (_, model):
             return _from_log(session, model, given)
@@ -105,6 +115,8 @@ async def ended_by_receipt(session: Session, broker: Broker, given: str) -> Ende
     Else the only one with `given` in its id. None where no receipt says so: it never was, it is
     open, or the receipts are gone.
     """
+    if session.api is not None:
+        return await _ended_at_console(session.api, given)
     topic = session.topics.receipts
     info = (await broker.topics()).get(topic)
     ends = await broker.end_offsets([TopicPartition(topic, p) for p in range(info.partitions)]) if info else {}
@@ -128,6 +140,20 @@ async def ended_by_receipt(session: Session, broker: Broker, given: str) -> Ende
     last = own[-1] if own else next(iter(found.values()))
     at_ms = parse_rfc3339(last.at) if last.at else 0
     return Ended(last.approval_id, last.verdict or last.code, last.by, at_ms, last.message)
+
+
+async def _ended_at_console(api: "Api", given: str) -> Ended | None:
+    """How the approval with this whole id ended; None if the console knows none that is closed."""
+    try:
+        found = await api.approval(given)
+    except NotFound:
+        return None
+    if found.closed is None:
+        return None
+    row = found.ended
+    return Ended(
+        row.approval_id, row.verdict or "withdrawn", row.closed_by, row.closed_at_ms or 0, row.reason, found.waiting
+    )
 
 
 def _end_in(record: Record) -> Receipt | None:

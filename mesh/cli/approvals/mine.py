@@ -22,6 +22,8 @@ def only_for(own: Own, giver: str, people: People | None) -> Mine:
 
 async def own_of(session: Session, broker: Broker, name: str) -> tuple[Own, People | None]:
     """What `--mine` is about, and the people that say so."""
+    if session.api is not None:
+        return await session.api.own(), None
     now_ms = session.now_ms()
     reader = PeopleReader(broker, session.topics)
     try:

@@ -6,7 +6,7 @@ their own.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import click
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.text import Text
 from mesh.cli.choice import pick_workflow
 from mesh.cli.grammar import NounGroup, ShortForm
 from mesh.cli.incidents import STEPS_NAMED, Incidents, incident_document, incident_table
+from mesh.cli.moments import moment
 from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
@@ -30,12 +31,16 @@ from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
 from mesh.errors import NotFound
+from mesh.inspection.documents.pages import page_of
 from mesh.inspection.documents.timeline import timeline_document
 from mesh.inspection.history.archive import find
 from mesh.inspection.history.archiving import entries_of, last_state
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import IncidentRow, TimelineEntry, WorkflowRow
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 
 @click.group(cls=NounGroup, short_help="List workflows; show, cancel, repair or migrate them.")
@@ -86,6 +91,8 @@ async def _list(
     session: Session, limit: int | None, after: str | None, *, built_in: bool, **given: Unpack[FilterOptions]
 ) -> tuple[Page[WorkflowRow], Incidents]:
     """The workflows, and the incidents of those that have some."""
+    if session.api is not None:
+        return await _list_at_console(session, session.api, limit, after, built_in=built_in, **given)
     async with session.model() as (_, model):
         wanted = workflow_filter(session, model, **given)
         page = wanted.page(model, built_in=built_in, limit=page_size(session, limit), after=after)
@@ -94,6 +101,35 @@ async def _list(
             session.note(f"of some workflows it can't be told whether it holds: {where.problem}")
         named = [row.workflow_id for row in page if row.incidents]
         return page, {name: queries.incidents_of(model.db, name, limit=STEPS_NAMED) for name in named}
+
+
+async def _list_at_console(
+    session: Session,
+    api: "Api",
+    limit: int | None,
+    after: str | None,
+    *,
+    built_in: bool,
+    **given: Unpack[FilterOptions],
+) -> tuple[Page[WorkflowRow], Incidents]:
+    from mesh.cli.remote.picks import cause_of  # noqa: PLC0415 - only where there is no broker
+
+    cause, older, status = given["cause"], given["older_than"], given["status"]
+    found = await api.workflows(
+        # the pages call running what an agent works on, and open what has not ended
+        state="open" if status == "running" else status,
+        route=given["route"],
+        step=given["step"],
+        agent=given["agent"],
+        cause=None if cause is None else await cause_of(session, api, cause),
+        older_than=None if older is None else rfc3339(moment(older, session.now_ms(), "--older-than")),
+        where=given["where"],
+        built_in="1" if built_in else None,
+        limit=min(page_size(session, limit), 1_000),
+        after=after,
+    )
+    incidents = {one.workflow_id: [step.row for step in one.incident_steps] for one in found.items}
+    return page_of(found, lambda one: one.row), incidents
 
 
 def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
@@ -186,6 +222,11 @@ class _Shown(NamedTuple):
 
 
 async def _show(session: Session, part: str) -> _Shown:
+    if session.api is not None:
+        from mesh.cli.remote.picks import workflow_of  # noqa: PLC0415 - only where there is no broker
+
+        there = await workflow_of(session, session.api, part)
+        return _Shown(there.state, there.entries, there.limiter_states, there.search, [])
     old = find(session.settings.archive_dir, part)
     archived = [name for name, _, _ in old]
     before = [entry for _, _, decisions in old for entry in entries_of(decisions)]
