@@ -8,7 +8,7 @@ An answer says what is wrong as `application/problem+json` (RFC 9457).
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -24,6 +24,7 @@ from mesh.codec.http_events import events_of_request
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SettingsInvalid
 from mesh.gateway.config import GatewayConfig, Sender
 from mesh.gateway.intake import Busy, Intake, NotTaken
+from mesh.gateway.metrics import ACCEPTED, ENDS, FAILED, RATE, GatewayMetrics
 from mesh.gateway.openapi import document
 from mesh.gateway.rates import Rate
 from mesh.gateway.signatures import SignatureRefused, verify
@@ -46,6 +47,7 @@ _TITLES: Final = {
 }
 _log = structlog.get_logger()
 
+Serve = Callable[[Request], Awaitable[Response]]
 Told = Callable[[str, str, int], None]
 """Is told how many events of a sender came to which end.
 
@@ -56,9 +58,11 @@ The ends are `accepted`, `refused`, `busy` and `failed`.
 class Problem(Exception):
     """A request that is not taken."""
 
-    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None, end: str = "") -> None:
+        """`end`: the word for metrics, where the status does not say it."""
         super().__init__(detail)
         self.status = status
+        self.end = end or ENDS[status]
         self.detail = detail
         self.retry_after_s = retry_after_s
 
@@ -85,6 +89,7 @@ class Gateway:
         max_event_bytes: int,
         max_record_bytes: int,
         told: Told | None = None,
+        metrics: GatewayMetrics | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,16 +98,38 @@ class Gateway:
         self._topic = topic
         self._max_event_bytes = max_event_bytes
         self._max_record_bytes = max_record_bytes
-        self._told = told
+        self._told = told if metrics is None else metrics.told
+        self._metrics = metrics
         self._clock = clock
         self._monotonic = monotonic
         self._rates: dict[str, Rate] = {}
+
+    def measured(self, serve: Serve) -> Serve:
+        """The same endpoint, with its requests counted by how they end."""
+        metrics = self._metrics
+        if metrics is None:
+            return serve
+
+        async def measured(request: Request) -> Response:
+            begun_s, end = self._monotonic(), FAILED
+            try:
+                response = await serve(request)
+                end = ACCEPTED
+            except Problem as problem:
+                end = problem.end
+                raise
+            finally:
+                metrics.ended(getattr(request.state, "sender", ""), end, self._monotonic() - begun_s)
+            return response
+
+        return measured
 
     # Events ---------------------------------------------------------------------------------------
 
     async def events(self, request: Request) -> Response:
         """POST /events: one event in binary or structured mode, or a batch."""
         name, sender = self._sender(request)
+        request.state.sender = name
         try:
             events = events_of_request(request.headers.raw, await _body(request))
             if sender is not None:
@@ -137,6 +164,7 @@ class Gateway:
         webhook = None if self._config is None else self._config.webhooks.get(name)
         if self._config is None or webhook is None:
             raise Problem(404, f"no webhook has the name {name!r}")
+        request.state.sender = name
         body = await _body(request)
         headers = {key: value for key, value in request.headers.items()}  # noqa: C416 - a plain dict is faster
         try:
@@ -179,7 +207,10 @@ class Gateway:
             if wait_s:
                 self._tell(name, "busy", len(records))
                 raise Problem(
-                    429, f"{name} may send {per_s:g} events a second", retry_after_s=max(1, round(wait_s + 0.5))
+                    429,
+                    f"{name} may send {per_s:g} events a second",
+                    retry_after_s=max(1, round(wait_s + 0.5)),
+                    end=RATE,
                 )
         try:
             await self._intake.take(records)
@@ -218,8 +249,8 @@ def app(gateway: Gateway) -> Starlette:
     """The ASGI application."""
     return Starlette(
         routes=[
-            Route("/events", gateway.events, methods=["POST"]),
-            Route("/webhooks/{name}", gateway.webhook, methods=["POST"]),
+            Route("/events", gateway.measured(gateway.events), methods=["POST"]),
+            Route("/webhooks/{name}", gateway.measured(gateway.webhook), methods=["POST"]),
             Route("/health/live", _live, methods=["GET"]),
             Route("/health/ready", gateway.ready, methods=["GET"]),
             Route("/openapi.json", _openapi, methods=["GET"]),
@@ -238,7 +269,7 @@ async def _openapi(_: Request) -> Response:
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):  # of Starlette: no such address, or no such method
-        response = Problem(error.status_code, f"{request.method} {request.url.path}").response()
+        response = Problem(error.status_code, f"{request.method} {request.url.path}", end=FAILED).response()
         response.headers.update(error.headers or {})
         return response
     if isinstance(error, Problem):

@@ -60,6 +60,11 @@ class Intake:
         self.is_up = True
         """Whether the broker took the last batch."""
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait for the broker."""
+        return self._records
+
     async def take(self, records: Sequence[OutRecord]) -> None:
         """Return when the broker has all of them.
 

@@ -26,6 +26,7 @@ COMPONENT: Final = "mesh.component"
 LIMIT: Final = "mesh.limit"
 CHANNEL: Final = "mesh.channel"
 AMOUNT: Final = "mesh.amount"
+SENDER: Final = "mesh.sender"
 
 ATTRIBUTES: Final = {
     ROUTE: "the route",
@@ -40,6 +41,7 @@ ATTRIBUTES: Final = {
     LIMIT: "the limit, without its key",
     CHANNEL: "the channel: `webhook`, `slack`, `email`",
     AMOUNT: "what is spent, as the agent names it: tokens, usd",
+    SENDER: "the sender or webhook, as `gateway.yaml` names it; empty: it is not known, or anybody may send",
 }
 
 OTHER: Final = "_OTHER"
@@ -259,6 +261,26 @@ READ_MODEL_LAG: Final = _gauge(
     (TOPIC,),
     "Records that the process's read model does not have yet: what people see there is as old as these.",
 )
+# Of a gateway -------------------------------------------------------------------------------------
+
+GATEWAY_REQUESTS: Final = _counter(
+    "mesh.gateway.requests",
+    "{request}",
+    (SENDER, STATUS),
+    "Requests by how they ended: accepted, unreadable, unknown_sender, forbidden, not_found, too_large, encoded, unmapped, "
+    "rate (the sender's own), busy (the broker is slower than what comes in), broker_away, failed.",
+)
+GATEWAY_EVENTS: Final = _counter(
+    "mesh.gateway.events",
+    "{event}",
+    (SENDER, STATUS),
+    "Events that could be read, by what became of them: accepted (the broker has them), busy, refused, failed.",
+)
+GATEWAY_DURATION: Final = _histogram(
+    "mesh.gateway.duration", (STATUS,), "From a request's head until its answer was ready.", SHORT_S
+)
+GATEWAY_WAITING: Final = _gauge("mesh.gateway.waiting", "{event}", (), "Events that wait for the broker.")
+GATEWAY_UP: Final = _gauge("mesh.gateway.up", "1", (), "1 if the broker took what came last, else 0.")
 
 PARTS: Final[dict[str, tuple[Metric, ...]]] = {
     "every process": (LOOP_DELAY, SAMPLED_AT),
@@ -294,6 +316,7 @@ PARTS: Final[dict[str, tuple[Metric, ...]]] = {
     "an agent's process": (PROCESS_DURATION, AGENT_TASKS, AGENT_RUNNING, AGENT_HELD, AGENT_DEATHS),
     "a notifier": (NOTICES,),
     "a console or a notifier": (READ_MODEL_LAG,),
+    "a gateway": (GATEWAY_REQUESTS, GATEWAY_EVENTS, GATEWAY_DURATION, GATEWAY_WAITING, GATEWAY_UP),
 }
 """All metrics, by the process that has them."""
 

@@ -33,6 +33,7 @@ async def run_gateway(settings: Settings) -> None:
     from mesh.gateway.app import Gateway  # noqa: PLC0415 - others do not need the gateway's parts
     from mesh.gateway.config import config_of  # noqa: PLC0415 - as above
     from mesh.gateway.intake import Intake  # noqa: PLC0415 - as above
+    from mesh.gateway.metrics import GatewayMetrics  # noqa: PLC0415 - as above
     from mesh.gateway.server import GatewayServer  # noqa: PLC0415 - as above
 
     host, _, port = settings.gateway_address.rpartition(":")
@@ -48,12 +49,18 @@ async def run_gateway(settings: Settings) -> None:
             await make_topics(broker, settings, [])
         await check_rights(broker, settings, [topics.events])
         intake = Intake(broker, timeout_s=settings.request_timeout_s)
+        metrics = None
+        if observed.metering is not None:
+            named = () if config is None else (*config.senders, *config.webhooks)
+            metrics = GatewayMetrics(observed.metering.meters, intake, named)
+            observed.metering.sample(metrics.sample)
         gateway = Gateway(
             intake,
             config,
             topic=topics.events,
             max_event_bytes=settings.max_event_bytes,
             max_record_bytes=broker.max_record_bytes,
+            metrics=metrics,
         )
         server = GatewayServer(gateway, intake, host=host.strip("[]"), port=int(port), drain_s=settings.drain_timeout_s)
         stop_on_signals(server.stop)

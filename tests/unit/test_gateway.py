@@ -52,9 +52,11 @@ class Sending:
 
 @asynccontextmanager
 async def gateway(
-    broker: Any, config: Path | None = None, *, timeout_s: float = 30.0, **options: Any
+    broker: Any, config: Path | None = None, *, timeout_s: float = 30.0, metrics_of: Any = None, **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     intake = Intake(broker, timeout_s=timeout_s)
+    if metrics_of is not None:
+        options["metrics"] = metrics_of(intake)
     served = Gateway(
         intake,
         None if config is None else load_config(config),
