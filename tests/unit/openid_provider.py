@@ -76,7 +76,7 @@ class OpenIdProvider:
             "email_verified": True,
             "nonce": begun["nonce"],
             "iat": self.now_s,
-            "exp": self.now_s + 300,
+            "exp": self.now_s + 86_400,
         }
         claims = {name: value for name, value in (usual | self.claims).items() if value is not None}
         header = {"kid": self.key.kid} | self.header
