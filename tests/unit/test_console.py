@@ -542,7 +542,10 @@ async def test_only_what_has_changed_since_the_page_is_told() -> None:
     await stream.aclose()
 
 
-@pytest.mark.parametrize("since", [Hub().mark, "nonsense", "1:1", "a.b.c"])
+# with names: a hub's is another each time, and every worker must collect the same tests
+@pytest.mark.parametrize(
+    "since", [Hub().mark, "nonsense", "1:1", "a.b.c"], ids=["of another hub", "a word", "numbers", "parts"]
+)
 async def test_who_comes_with_a_foreign_mark_fetches_everything(since: str) -> None:
     stream = await opened(Hub(), "workflows", "agents", since=since)
     assert await heard(stream) == {"workflows", "agents"}
