@@ -237,6 +237,12 @@ async def test_a_person_may_be_known_by_sub_and_the_secret_go_in_the_form(
         assert (await browser.get("/api/v1/me")).json()["name"] == "user-7"
 
 
+async def test_a_probe_may_ask_by_any_name_and_nobody_else(world: World) -> None:
+    by_address = {"host": "10.1.2.3:8300"}
+    for path, status in (("/health/live", 200), ("/health/ready", 200), ("/login", 421), ("/api/v1/me", 421)):
+        assert (await world.browser().get(path, headers=by_address)).status_code == status
+
+
 async def test_an_address_for_others_needs_a_provider() -> None:
     with listen_on("0.0.0.0:0", is_chosen=True, is_open=True) as found:
         assert found.getsockname()[0] == "0.0.0.0"

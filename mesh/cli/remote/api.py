@@ -148,7 +148,7 @@ class Api:
             value = None
         if not isinstance(value, dict):
             raise BrokerUnavailable(
-                f"what answers at {self._url} ({found.status_code}) is no console: is MESH_CONSOLE_URL right?"
+                f"what answers at {self._url} ({found.status_code}) is not a console: is MESH_CONSOLE_URL right?"
             )
         return value
 
