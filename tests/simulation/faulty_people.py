@@ -17,7 +17,7 @@ from mesh.core.decide.settle import delegates as settle_delegates
 from mesh.core.decide.settle import personal as settle_personal
 from mesh.core.decide.settle import signatures as settle_signatures
 from mesh.core.decide.settle import words as settle_words
-from mesh.core.delegations import KnownDelegation, Mandate
+from mesh.core.delegations import Delegation, KnownDelegation, Mandate
 from mesh.core.evolve import voting as evolve_voting
 from mesh.core.inputs import CheckedAnswer
 from mesh.core.people import people_of
@@ -30,6 +30,11 @@ from mesh.services.router.people import PeopleFollower
 @fault
 def a_key_that_was_revoked_signs_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(KnownKey, "is_valid", lambda key, at_ms: key.from_ms <= at_ms)
+
+
+@fault
+def a_key_signs_before_it_takes_effect(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(KnownKey, "is_valid", lambda key, at_ms: key.until_ms is None or at_ms < key.until_ms)
 
 
 @fault
@@ -69,6 +74,17 @@ def an_answer_without_a_signature_counts_where_one_is_asked_for(patch: pytest.Mo
 @fault
 def a_delegation_never_runs_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(KnownDelegation, "is_in_force", lambda one, at: one.from_ms <= at and one.delegation.start_ms <= at)
+
+
+@fault
+def a_delegation_counts_before_it_starts(patch: pytest.MonkeyPatch) -> None:
+    honest = KnownDelegation.is_under_way
+    patch.setattr(KnownDelegation, "is_in_force", lambda one, at: one.from_ms <= at and honest(one, at))
+
+
+@fault
+def a_delegation_for_one_route_counts_in_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Delegation, "covers", lambda *_: True)
 
 
 @fault

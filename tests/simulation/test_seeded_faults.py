@@ -3,6 +3,7 @@
 `pytest tests/simulation/test_seeded_faults.py -rP` prints the numbers.
 """
 
+import faulty_answers
 import faulty_inputs
 import faulty_owners
 import faulty_people
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 
 MOST_SEEDS = 100
 # loaded, so that their faults are among FAULTS
-assert {faulty_inputs, faulty_owners, faulty_people, faulty_rules, faulty_weather}
+assert {faulty_answers, faulty_inputs, faulty_owners, faulty_people, faulty_rules, faulty_weather}
 
 
 @pytest.mark.parametrize("name", FAULTS)

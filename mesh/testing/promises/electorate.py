@@ -148,6 +148,7 @@ class Electorate:
     def _heard(self, event: LogEvent, poll: _Poll, said: Said | None, route: str) -> Iterator[str]:
         match event:
             case ApprovalEscalated() | ApprovalReassigned():
+                yield from self._late(event, poll)
                 poll.changes.append(event.change)
             case VoteCast():
                 yield from self._vote(event, poll, said, route)

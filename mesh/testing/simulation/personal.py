@@ -10,6 +10,7 @@ from mesh.codec.approvals import Personal, encode_response
 from mesh.codec.delegations import encode_personal
 from mesh.core.delegations import Absence, Delegation, DelegationEnd
 from mesh.core.inputs import AnswerKind
+from mesh.ports import OutRecord
 from mesh.testing.simulation import people
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.signers import PEOPLE, Signers
@@ -40,6 +41,7 @@ class PersonalWords:
         for _ in range(rng.choice([1, 2, 4])):
             ground.later(rng.uniform(0, for_s), lambda: self._signers.renew(rng.choice(PEOPLE)))
             ground.later(rng.uniform(0, for_s), lambda: people.activate_hours(ground, rng.choice(people.CALENDARS)))
+        ground.later(rng.uniform(0, for_s), self._mumble)
 
     def giver_for(self, by: str) -> str:
         """For whom somebody tries to answer: mostly who has delegated to them at some time."""
@@ -51,7 +53,7 @@ class PersonalWords:
         ground, rng = self._ground, self._ground.rng
         giver, to = rng.sample(PEOPLE, 2)
         now_ms = ground.clock.now_ms()
-        start_ms = now_ms + rng.choice([0, 0, 1_000, 6_000])
+        start_ms = now_ms + rng.choice([0, 0, 4_000, 12_000])
         until_ms = start_ms + rng.choice([3_000, 10_000, 30_000, 60_000])
         roles, routes = rng.choice(_SCOPES), rng.choice(_ROUTES)
         if rng.random() < 0.7:
@@ -98,6 +100,10 @@ class PersonalWords:
             ground.note("operator", f"says that {person} is away")
             away = Absence(person=person, start_ms=now_ms, until_ms=until_ms, said_ms=now_ms, by="ops")
             ground.send(encode_personal(away, topics=ground.topics, at_ms=now_ms))
+
+    def _mumble(self) -> None:
+        """Send what nobody can read."""
+        self._ground.send(OutRecord(self._ground.topics.responses, None, b"not an answer"))
 
     def _say(self, decision: AnswerKind, by: str, said: Personal, *, to: str = "") -> None:
         ground = self._ground
