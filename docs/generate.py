@@ -14,10 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any, Final
 
-import annotated_types
 import orjson
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from mesh.console.api.document import document
 from mesh.console.api.table import ENDPOINTS
@@ -25,6 +22,7 @@ from mesh.metrics import names
 from mesh.metrics.meters import MOST_SERIES
 from mesh.routes.schema.route import route_schema
 from mesh.routes.schema.tables import with_tables
+from mesh.setting_values import SettingField
 from mesh.settings import PREFIX, Settings
 
 FOLDER: Final = Path(__file__).parent
@@ -95,12 +93,12 @@ def attribute_texts(owner: type) -> dict[str, str]:
     return found
 
 
-def row(name: str, field: FieldInfo, text: str) -> str:
+def row(name: str, field: SettingField, text: str) -> str:
     cells = (f"`{PREFIX}{name.upper()}`", form(name, field), allowed(field), default(name, field), text)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
-def form(name: str, field: FieldInfo) -> str:
+def form(name: str, field: SettingField) -> str:
     """The unit of a number, or what kind of text it is."""
     if name in FORMS:
         return FORMS[name]
@@ -115,35 +113,33 @@ def form(name: str, field: FieldInfo) -> str:
     return "one word" if choices(field) else "text"
 
 
-def allowed(field: FieldInfo) -> str:
+def allowed(field: SettingField) -> str:
     """`[1, 300]`, the words to choose from, or the pattern."""
     words = choices(field)
     if words:
         return ", ".join(f"`{word}`" for word in words)
     ends: dict[str, str] = {}
-    for rule in field.metadata:
-        match rule:
-            case annotated_types.Ge(ge=low):
-                ends["low"] = f"[{low}"
-            case annotated_types.Gt(gt=low):
-                ends["low"] = f"({low}"
-            case annotated_types.Le(le=high):
-                ends["high"] = f"{high}]"
-            case _ if getattr(rule, "pattern", None):
-                ends["pattern"] = f"`{rule.pattern}`"
+    if field.pattern is not None:
+        ends["pattern"] = f"`{field.pattern}`"
+    if field.gt is not None:
+        ends["low"] = f"({field.gt}"
+    if field.ge is not None:
+        ends["low"] = f"[{field.ge}"
+    if field.le is not None:
+        ends["high"] = f"{field.le}]"
     return ends.get("pattern") or (f"{ends['low']}, {ends['high']}" if ends.keys() >= {"low", "high"} else "")
 
 
-def choices(field: FieldInfo) -> tuple[str, ...]:
+def choices(field: SettingField) -> tuple[str, ...]:
     annotation: Any = field.annotation
     return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
 
-def default(name: str, field: FieldInfo) -> str:
+def default(name: str, field: SettingField) -> str:
     if name in DEFAULTS:
         return DEFAULTS[name]
     value = field.default
-    if value is None or value is PydanticUndefined:
+    if value is None:
         return "none"
     if isinstance(value, tuple):
         return ", ".join(f"`{part}`" for part in value)

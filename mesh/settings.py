@@ -13,16 +13,15 @@ import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from mesh import defaults
 from mesh.errors import SettingsInvalid
+from mesh.setting_values import Field, Problem, Read, SecretStr, SettingField, ValuesInvalid, fields_of, values_of
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """The names of this machine that no other machine can reach."""
@@ -118,31 +117,40 @@ def _instance() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_split)]
-LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
-LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)]
-MetricsExporter = Annotated[Literal["off", "otlp", "prometheus"], BeforeValidator(_lower)]
-OidcClaim = Annotated[Literal["email", "sub"], BeforeValidator(_lower)]
-TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
-SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
-SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
-Answers = Annotated[Literal["unsigned", "signed"], BeforeValidator(_lower)]
-SmtpSecurity = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_lower)]
-Durability = Annotated[Literal["full", "normal"], BeforeValidator(_lower)]
-TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
+Paths = Annotated[tuple[Path, ...], Read(_split)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Read(_lower)]
+LogFormat = Annotated[Literal["auto", "console", "json"], Read(_lower)]
+MetricsExporter = Annotated[Literal["off", "otlp", "prometheus"], Read(_lower)]
+OidcClaim = Annotated[Literal["email", "sub"], Read(_lower)]
+TraceExporter = Annotated[Literal["off", "console", "otlp"], Read(_lower)]
+SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Read(_upper)]
+SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], Read(_upper)]
+Answers = Annotated[Literal["unsigned", "signed"], Read(_lower)]
+SmtpSecurity = Annotated[Literal["starttls", "tls", "none"], Read(_lower)]
+Durability = Annotated[Literal["full", "normal"], Read(_lower)]
+TopicPrefix = Annotated[str, SettingField(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
 
 
-class Settings(BaseModel):
+class Settings:
     """All settings of one process.
 
     Each field's variable is `MESH_` and its name in capitals; an empty one counts as not set. Units
-    are in the names. Named arguments win over variables.
+    are in the names. Named arguments win over variables. `model_fields` has what each may be,
+    `model_fields_set` which were given.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_fields: ClassVar[dict[str, SettingField]]
+    model_fields_set: frozenset[str]
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(**{**_from_environment(os.environ), **given})
+        known = {**_from_environment(os.environ), **given}
+        vars(self).update(values_of(self.model_fields, known), model_fields_set=frozenset(known))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: settings do not change")
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in self.model_fields)})"
 
     broker: str = "sqlite://.mesh/mesh.db"
     """Where everything is kept: `sqlite://PATH`, or `kafka://HOST:PORT[,HOST:PORT]`."""
@@ -186,7 +194,7 @@ class Settings(BaseModel):
     """How long a signed answer may be under way, by its signer's clock. A later one is refused."""
     approver_key: Path | None = None
     """The file of the private key that signs the answers of this machine's user."""
-    instance: str = Field(default_factory=_instance, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    instance: str = Field(make=_instance, pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """This process's name in the log and for operators."""
 
     max_event_bytes: int = Field(defaults.MAX_EVENT_BYTES, ge=1024, le=4_194_304)
@@ -361,6 +369,9 @@ class Settings(BaseModel):
         return "none" if self.answers == "unsigned" else "gateway"
 
 
+Settings.model_fields = fields_of(Settings)
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     # by hand, because the library for it took a tenth of a command's time
     lower = {name.lower(): value for name, value in environ.items() if value}
@@ -377,8 +388,8 @@ def load_settings(**options: Any) -> Settings:
     given = {name: value for name, value in options.items() if value is not None}
     try:
         settings = _read(given)
-    except ValidationError as error:
-        raise SettingsInvalid("\n".join(_problem(problem, given) for problem in error.errors())) from error
+    except ValuesInvalid as error:
+        raise SettingsInvalid("\n".join(_problem(problem, given) for problem in error.problems)) from error
     parse_broker_url(settings.broker)
     check_kafka(settings)
     _check_notifier(settings)
@@ -518,6 +529,8 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
     known = [_variable(name) for name in Settings.model_fields]
     for name in environ:
         if name.startswith(PREFIX) and name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415 - most environments have no such name
+
             is_ours = name.startswith(_variable(_KAFKA))
             close = get_close_matches(name, known, n=1, cutoff=0 if is_ours else _CLOSE)
             if close:
@@ -526,13 +539,13 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
                 )
 
 
-def _problem(problem: Any, options: Mapping[str, Any]) -> str:
-    name = str(problem["loc"][0]) if problem["loc"] else "settings"
-    if problem["type"] == "extra_forbidden":
+def _problem(problem: Problem, options: Mapping[str, Any]) -> str:
+    name = problem.name
+    if not problem.is_known:
         return f"{name} is not a setting of the mesh; leave it out"
     where = f"option {name} (or {_variable(name)})" if name in options else _variable(name)
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
-    if name in Settings.model_fields and "Secret" in str(Settings.model_fields[name].annotation):
-        return f"{where} does not hold: {message}"
-    default = Settings.model_fields[name].default
-    return f"{where} is {problem['input']!r}: {message}; correct it, or unset it for the default ({default})"
+    field = Settings.model_fields[name]
+    if field.is_secret:
+        return f"{where} does not hold: {problem.message}"
+    default = "this host's name and the process's number" if field.make is not None else field.default
+    return f"{where} is {problem.value!r}: {problem.message}; correct it, or unset it for the default ({default})"

@@ -32,7 +32,7 @@ from mesh.inspection.calendar_changes import (
     local,
     why_near,
 )
-from mesh.routes.problems import seconds_of
+from mesh.routes.values import seconds_of
 from mesh.services.calendars import CalendarReader, Calendars, activate_calendar, read_calendars
 
 SIGNS: Final = {"new": ("+", "green"), "changed": ("~", "yellow"), "gone": ("-", "red")}

@@ -6,7 +6,7 @@ alone. A command that changes something asks first, and without a terminal takes
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -14,8 +14,10 @@ from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.session import Session
 from mesh.cli.text.format import printable
 from mesh.errors import NotFound, OperatorError
-from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Found
+
+if TYPE_CHECKING:
+    from mesh.inspection.read_model import ReadModel
 
 SHOWN: Final = 10  # ids that a message names
 DIGITS: Final = 12  # of a digest, as `mesh routes list` prints it
@@ -102,8 +104,10 @@ def _containing(ids: Sequence[str]) -> Callable[[str, int], Found]:
     return search
 
 
-def pick_workflow(session: Session, model: ReadModel, given: str, *, changes: bool) -> str:
+def pick_workflow(session: Session, model: "ReadModel", given: str, *, changes: bool) -> str:
     """The id of the workflow that `given` means, running or ended."""
+    from mesh.inspection.read_model import queries  # noqa: PLC0415 - approvers have no use for it
+
     among = Among(
         "workflow",
         "workflows",

@@ -3,8 +3,7 @@
 import click
 
 from mesh.codec.times import parse_rfc3339
-from mesh.routes.problems import seconds_of
-from mesh.routes.values import LONGEST_S
+from mesh.routes.values import LONGEST_S, seconds_of
 
 
 def moment(text: str, now_ms: int, option: str) -> int:

@@ -25,7 +25,7 @@ from mesh.codec import exact_json
 from mesh.core.topics import Topics
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.inbox import Inbox, inbox_path
-from mesh.inspection.read_model import ReadModel, model_path
+from mesh.inspection.read_model import model_path
 from mesh.observability import configure_logging
 from mesh.ports import Broker
 from mesh.services.client import Client
@@ -35,6 +35,7 @@ from mesh.wiring import open_broker
 if TYPE_CHECKING:
     from mesh.cli.remote.api import Api
     from mesh.codec.signing_keys import SigningKey
+    from mesh.inspection.read_model import ReadModel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,8 +123,10 @@ class Session:
             await broker.close()
 
     @asynccontextmanager
-    async def model(self, *, read_only: bool = True) -> AsyncIterator[tuple[Broker, ReadModel]]:
+    async def model(self, *, read_only: bool = True) -> "AsyncIterator[tuple[Broker, ReadModel]]":
         """The broker and the read model, caught up. `read_only`: the command sends nothing."""
+        from mesh.inspection.read_model import ReadModel  # noqa: PLC0415 - it takes as long to load as all else together
+
         path = model_path(self.settings.data_dir, self.settings.broker, self.settings.topic_prefix)
         async with (
             self.broker(read_only=read_only) as broker,

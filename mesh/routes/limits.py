@@ -11,9 +11,9 @@ from mesh.core.limits import AGENT, Limit
 from mesh.core.route import StepLimit
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.keys import LIMIT, MOST, RATE, ROUTE
-from mesh.routes.problems import Part, is_name, near, seconds_of, shown
+from mesh.routes.problems import Part, is_name, near, shown
 from mesh.routes.step_keys import STEP_LIMIT
-from mesh.routes.values import LONGEST_S, NAME_HINT
+from mesh.routes.values import LONGEST_S, NAME_HINT, seconds_of
 
 _EXAMPLE: Final = ROUTE.keys["limits"].example
 _STEP_HINT: Final = "limit: NAME, or limit: {name: NAME, key: ${{ event.data.tenant }}}"

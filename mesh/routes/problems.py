@@ -20,7 +20,6 @@ from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplat
 from mesh.routes.expressions.paths import Read
 from mesh.routes.expressions.tokens import ExpressionSyntaxError
 from mesh.routes.values import (
-    DURATION,
     LONGEST_S,
     NAME,
     NAME_HINT,
@@ -34,6 +33,7 @@ from mesh.routes.values import (
     OneOf,
     Table,
     Whole,
+    seconds_of,
 )
 
 DocumentPath = tuple[str | int, ...]
@@ -110,12 +110,6 @@ class Book:
 
     def refused(self, error: ExpressionSyntaxError, path: DocumentPath, text: str) -> None:
         self.add(path, f"{error.message} at column {error.column} of: {_clipped(text)}", error.fix)
-
-
-def seconds_of(value: Any) -> float | None:
-    """The duration in seconds; None if it is not a duration."""
-    found = DURATION.fullmatch(value) if isinstance(value, str) else None
-    return float(found[1]) * UNITS_S[found[2]] if found else None
 
 
 def written_duration(seconds: float) -> str:

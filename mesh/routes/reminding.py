@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from mesh.core.reminding import MOST_BEFORE, Reminding
-from mesh.routes.problems import Part, seconds_of, shown, written_duration
+from mesh.routes.problems import Part, shown, written_duration
 from mesh.routes.stages import below
 from mesh.routes.step_keys import REMIND
-from mesh.routes.values import LONGEST_S, NEVER
+from mesh.routes.values import LONGEST_S, NEVER, seconds_of
 
 _HINT = "write durations such as 4h or [4h, 1h]"
 

@@ -13,9 +13,9 @@ from mesh.core.calendars import WorkingTime
 from mesh.core.json_values import kind_of
 from mesh.core.route import StageAsked, Template
 from mesh.routes.control_flow import EMPTY
-from mesh.routes.problems import DocumentPath, Part, is_whole, seconds_of, shown, written_duration
+from mesh.routes.problems import DocumentPath, Part, is_whole, shown, written_duration
 from mesh.routes.step_keys import DEADLINE_AT, EXTEND, STAGE, STAGE_TO, WORKING
-from mesh.routes.values import NEVER
+from mesh.routes.values import NEVER, seconds_of
 
 _WORKING_HINT: Final = "such as {working: 16h, calendar: berlin} or {working_days: 1, calendar: berlin}"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"

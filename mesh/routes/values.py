@@ -24,6 +24,12 @@ DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 LONGEST_S: Final = 3_650 * 86_400.0  # ten years
 
 
+def seconds_of(value: Any) -> float | None:
+    """The duration in seconds; None if it is not a duration."""
+    found = DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) * UNITS_S[found[2]] if found else None
+
+
 class Name(msgspec.Struct, frozen=True, kw_only=True):
     """`said`: whose name it is, for the docs."""
 

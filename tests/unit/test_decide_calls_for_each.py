@@ -198,8 +198,8 @@ def test_the_calls_of_a_for_each_that_is_closed_are_accounted_for_when_they_have
 @pytest.mark.parametrize("step", [calling("z" * 63, "${{ item }}"), agent("a" * 63, "${{ item }}")])
 def test_a_whole_portion_fits_the_smallest_record_that_may_be_set(step: dict[str, Any]) -> None:
     """Of tasks as of calls, with the longest names and as much input as a portion may have."""
-    bounds = Settings.model_fields["max_record_bytes"].metadata
-    least = next(bound.ge for bound in bounds if hasattr(bound, "ge"))
+    least = Settings.model_fields["max_record_bytes"].ge
+    assert least is not None
     name, key = "s" * 63, "k" * 512
     items = ["x" * (begin_portion.PORTION_BYTES // begin_portion.PORTION - 2)] * begin_portion.PORTION
     each_item = {**step, "for_each": "${{ event.data }}", "reserve": {"tokens": 1, "usd": 0.1}}

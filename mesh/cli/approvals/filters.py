@@ -15,8 +15,7 @@ from mesh.cli.session import Session
 from mesh.core.route import ExpressionError
 from mesh.inspection.inbox import Filters
 from mesh.ports import Broker
-from mesh.routes.problems import seconds_of
-from mesh.routes.values import LONGEST_S
+from mesh.routes.values import LONGEST_S, seconds_of
 
 if TYPE_CHECKING:
     from mesh.routes.expressions.compiler import CompiledExpression

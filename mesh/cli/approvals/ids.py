@@ -20,14 +20,14 @@ from mesh.core.events import ApprovalRequested
 from mesh.core.ids import parse_step_id, route_of
 from mesh.errors import BrokerRefused, MalformedRecord, NotFound, OperatorError, SenderError, TopicMissing
 from mesh.inspection.inbox import Inbox, OpenRow, Waiting, find, ids_containing, of_workflow
-from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Found
-from mesh.inspection.read_model.queries import ApprovalRow
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
 
 if TYPE_CHECKING:
     from mesh.cli.remote.api import Api
+    from mesh.inspection.read_model import ReadModel
+    from mesh.inspection.read_model.queries import ApprovalRow
 
 WHERE = "mesh approvals list"
 
@@ -43,7 +43,7 @@ class Ended(msgspec.Struct, frozen=True):
     asked: Waiting | None = None
 
 
-def as_waiting(row: ApprovalRow, event: ApprovalRequested) -> Waiting:
+def as_waiting(row: "ApprovalRow", event: ApprovalRequested) -> Waiting:
     """An approval as the log has it, in the form that cards show."""
     return Waiting(
         OpenRow(
@@ -197,11 +197,13 @@ def _among(inbox: Inbox) -> Among:
 # From the log -------------------------------------------------------------------------------------
 
 
-def _from_log(session: Session, model: ReadModel, given: str) -> Waiting | Ended:
+def _from_log(session: Session, model: "ReadModel", given: str) -> Waiting | Ended:
     """The approval that the log has.
 
     One that is open there is not on the topic yet, or not any more.
     """
+    from mesh.inspection.read_model import queries  # noqa: PLC0415 - as below
+
     row = row_in_log(session, model, given)
     event = queries.approval_request(model.db, row.approval_id)
     if event is None:
@@ -214,8 +216,10 @@ def _from_log(session: Session, model: ReadModel, given: str) -> Waiting | Ended
     return Ended(row.approval_id, verdict, row.closed_by, row.closed_at_ms, row.reason, asked)
 
 
-def row_in_log(session: Session, model: ReadModel, given: str) -> ApprovalRow:
+def row_in_log(session: Session, model: "ReadModel", given: str) -> "ApprovalRow":
     """The approval that the log has by this id, its workflow's, or a part that fits only one."""
+    from mesh.inspection.read_model import queries  # noqa: PLC0415 - who answers seldom reads the log
+
     row = queries.approval(model.db, given)
     if row is not None:
         return row

@@ -12,8 +12,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals.audit import read_audit, show_audit
-from mesh.cli.approvals.closed import is_by_given, show_closed
 from mesh.cli.approvals.filters import Wanted, filtered, filters_of, tell_unfit, wanted_of
 from mesh.cli.approvals.ids import Ended, ending, pick_any
 from mesh.cli.options import by_option, page_size, paged, show_page
@@ -65,6 +63,8 @@ def list_approvals(
     if closed:
         if not wanted.is_empty:
             raise click.UsageError("--closed goes with --by and --since alone")
+        from mesh.cli.approvals.closed import is_by_given, show_closed  # noqa: PLC0415 - it reads the log
+
         show_closed(session, by=by if is_by_given() else "", since=since, limit=limit, after=after)
         return
     page, documents, givers = session.run(_list(session, wanted, by, limit, after))
@@ -123,6 +123,8 @@ def show_approval(session: Session, *, approval_id: str, is_audit: bool) -> None
     asked is shown to those who may read the log; others see how it ended.
     """
     if is_audit:
+        from mesh.cli.approvals.audit import read_audit, show_audit  # noqa: PLC0415 - as above
+
         show_audit(session, *session.run(read_audit(session, approval_id)))
         return
     one = session.run(_show(session, approval_id))
