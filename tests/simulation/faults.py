@@ -20,7 +20,6 @@ PLANS: dict[str, Callable[[Plan], Plan]] = {}
 CAUGHT_BY: dict[str, int] = {
     "a_checkpoint_that_is_ahead_of_the_log_is_used": 4,
     "a_delegation_counts_before_it_starts": 4,
-    "a_delegation_of_a_role_covers_all_roles": 1,
     "a_gateway_may_speak_for_everybody": 1,
     "a_key_signs_before_it_takes_effect": 8,
     "a_key_that_was_revoked_signs_on": 25,
