@@ -65,16 +65,16 @@ class _Runnable:
     """
 
     def __init__(self, rng: random.Random | None) -> None:
-        self._rng = rng
+        self._bits = rng.getrandbits if rng is not None else None
         self._first_steps: deque[asyncio.Handle] = deque()
         self._others: list[asyncio.Handle] = []
         self._in_order: deque[asyncio.Handle] = deque()
 
-    def __len__(self) -> int:
-        return len(self._first_steps) + len(self._others) + len(self._in_order)
+    def __bool__(self) -> bool:
+        return bool(self._others or self._first_steps or self._in_order)
 
     def put(self, handle: asyncio.Handle, *, first_step: bool) -> None:
-        if self._rng is None:
+        if self._bits is None:
             self._in_order.append(handle)
         elif first_step:
             self._first_steps.append(handle)
@@ -82,15 +82,20 @@ class _Runnable:
             self._others.append(handle)
 
     def take(self) -> asyncio.Handle:
-        if self._rng is None:
+        if self._bits is None:
             return self._in_order.popleft()
-        drawn = self._rng.randrange(len(self._first_steps) + len(self._others))
-        if drawn < len(self._first_steps):
+        first, others = len(self._first_steps), self._others
+        count = first + len(others)
+        # as `randrange` draws, which costs three calls more: this is a run's hottest place
+        drawn = self._bits(count.bit_length())
+        while drawn >= count:
+            drawn = self._bits(count.bit_length())
+        if drawn < first:
             return self._first_steps.popleft()
-        drawn -= len(self._first_steps)
+        drawn -= first
         # swapped with the last one, so that taking it out costs nothing
-        self._others[drawn], self._others[-1] = self._others[-1], self._others[drawn]
-        return self._others.pop()
+        others[drawn], others[-1] = others[-1], others[drawn]
+        return others.pop()
 
 
 class _Task(asyncio.Task[T]):
@@ -256,7 +261,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         with self._as_the_running_one():
             while True:
                 while self._is_something_ready():
-                    self._step()
+                    self._run_next()
                 if done():
                     return True
                 next_s = self.next_timer_s()
@@ -301,9 +306,12 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
     def _step(self) -> None:
         """Run one callback; if none is ready, move on to the next timer."""
-        if not self._is_something_ready():
+        if self._is_something_ready():
+            self._run_next()
+        else:
             self._move_on()
-            return
+
+    def _run_next(self) -> None:
         handle = self._runnable.take()
         owner = self._owners.pop(id(handle), None)
         if handle.cancelled():
@@ -324,10 +332,16 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
     def _is_something_ready(self) -> bool:
         """Whether a callback is ready to run now. Timers that are due count."""
-        self._drop_cancelled()
-        while self._timers and self._timers[0][0] <= self._now_s:
-            self._runnable.put(heapq.heappop(self._timers)[2], first_step=False)
-            self._drop_cancelled()
+        timers = self._timers
+        while timers:
+            due_s, _, timer = timers[0]
+            if timer.cancelled():
+                self._drop_cancelled()
+            elif due_s <= self._now_s:
+                heapq.heappop(timers)
+                self._runnable.put(timer, first_step=False)
+            else:
+                break
         return bool(self._runnable)
 
     def _drop_cancelled(self) -> None:
