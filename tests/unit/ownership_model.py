@@ -4,9 +4,11 @@ It is explored on the real code of `mesh.core.ownership` and `mesh.core.replay`.
 
 One log partition. Routers take it over whenever they like, with no help from any group; they crash
 at any moment; appends are pipelined and land late, after their router's death too; a change of
-owner may land twice; acknowledgements come late or never. A router sends the effects of what the
-log has confirmed to a receiver that expects them in order, and writes into each decision up to
-where they are acknowledged. The search is breadth first, so what it finds is a shortest way to it.
+owner may land twice; acknowledgements come late or never. A router that never acts again is as one
+that has crashed, so crashes are explored only where the next router needs the place. A router sends
+the effects of what the log has confirmed to a receiver that expects them in order, and writes into
+each decision up to where they are acknowledged. The search is breadth first, so what it finds is a
+shortest way to it.
 
 The world and the owner's service are modelled here. Which records count, what an acknowledgement
 and a gap mean, and what a fold gives, the code itself answers.
@@ -16,6 +18,8 @@ from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
+
+from reached import reached
 
 from mesh.core.events import Cause, Decision, LogRecord, OwnerChanged
 from mesh.core.ownership import Epochs, Gap, Lost, Ownership, Phase
@@ -27,6 +31,7 @@ class Bounds(NamedTuple):
     inputs: int
     in_flight: int  # decisions that a router has on the wire
     takeovers: int  # in all; each has a token of its own
+    every_crash: bool = False  # also those that make room for nobody
 
 
 class Faults(NamedTuple):
@@ -76,8 +81,8 @@ class Claiming(NamedTuple):
 
 
 class Catching(NamedTuple):
+    offset: int  # not second: it would be equal to `Claiming`, as tuples are
     token: str
-    offset: int
 
 
 class Owning(NamedTuple):
@@ -140,20 +145,29 @@ class _Model:
                 case Claiming():
                     yield from self._claim(world, place, router)
                 case Catching():
-                    yield _with(world, place, None)
+                    if self._lacks_room(world):
+                        yield _with(world, place, None)
                     yield _with(world, place, self._caught_up(world.log, router))
                 case Owning():
-                    yield from self._crash(world, place, router)
+                    if self._lacks_room(world):
+                        yield from self._crash(world, place, router)
+                    yield from self._land_again(world, place, router)
                     yield from self._decide(world, place, router)
                     yield from self._land(world, place, router)
                     yield from self._acknowledge(world, place, router)
                     yield from self._send(world, place, router)
 
+    def _lacks_room(self, world: World) -> bool:
+        """Whether a router must have crashed before the next one can begin."""
+        needed = world.tokens < self.bounds.takeovers and None not in world.routers
+        return needed or self.bounds.every_crash
+
     def _claim(self, world: World, place: int, router: Claiming) -> Iterator[World]:
         landed = world._replace(log=(*world.log, Change(router.token)))
-        yield _with(world, place, None)
-        yield _with(landed, place, None)  # its acknowledgement is lost, and the router gives up
-        yield _with(landed, place, Catching(router.token, len(world.log)))
+        if self._lacks_room(world):
+            yield _with(world, place, None)
+            yield _with(landed, place, None)  # its acknowledgement is lost, and the router gives up
+        yield _with(landed, place, Catching(len(world.log), router.token))
         if not router.landings:
             yield _with(landed, place, Claiming(router.token, 1))  # likewise, and it is sent again
 
@@ -178,6 +192,8 @@ class _Model:
         rest = tuple(ruling for ruling, landed in router.wire if landed == NOT_LANDED)
         if rest:
             yield _with(world._replace(log=world.log + rest), place, None)
+
+    def _land_again(self, world: World, place: int, router: Owning) -> Iterator[World]:
         if router.may_land_again:
             again = world._replace(log=(*world.log, Change(router.hold.token)))
             yield _with(again, place, router._replace(may_land_again=False))
@@ -217,10 +233,8 @@ class _Model:
         ownership = self._restore(router.hold)
         gaps = ownership.acknowledged([(offset, 1)])
         if isinstance(gaps, Lost) or not self._pass_over(world.log, ownership, gaps):
-            rest = tuple(ruling for ruling, landed in router.wire if landed == NOT_LANDED)
-            yield _with(world, place, None)
-            if rest:
-                yield _with(world._replace(log=world.log + rest), place, None)
+            if self._lacks_room(world):
+                yield from self._crash(world, place, router)
             return
         hold = router.hold._replace(expected=ownership.expected, in_flight=ownership.in_flight)
         owed = (*router.owed, (ruling.base, offset, (ruling.epoch, ruling.input)))
@@ -316,11 +330,21 @@ def _receive(received: tuple[Effect, ...] | None, number: int, effect: Effect) -
     return received if number < len(received) else (*received, effect)
 
 
+def begin(bounds: Bounds) -> World:
+    return World((), (None,) * bounds.routers, (), 0)
+
+
+def outcomes(bounds: Bounds) -> set[tuple[Log, tuple[Effect, ...] | None]]:
+    """What the log and the receiver can come to hold."""
+    model = _Model(bounds, Faults())
+    return {(world.log, world.received) for world in reached(begin(bounds), model.next)}
+
+
 def explore(bounds: Bounds, faults: Faults = Faults(), *, limit: int = 50_000_000) -> tuple[str, int]:  # noqa: B008 - a value
     """What was found to be wrong (empty: nothing), and how many states were seen."""
     model = _Model(bounds, faults)
-    first = World((), (None,) * bounds.routers, (), 0)
-    seen, todo = {first}, deque([first])
+    seen = {begin(bounds)}
+    todo = deque(seen)
     while todo and len(seen) < limit:
         for world in model.next(todo.popleft()):
             if world in seen:

@@ -5,9 +5,11 @@ That holds for every interleaving of crashes, take-overs, and late and double la
 One sender partition, one receiver. The owner pipelines: it decides while earlier flights are on
 their way, and its appends land behind inert ones of an owner before it, which may live on. What a
 flight tells the other partition goes out in one call, lands in order, late or twice, and is
-acknowledged or not. A new owner folds the log, sends again from the mark on, and goes on. That the
-log says who owns it is `test_ownership_model`'s part. What a decision tells which workflow, its
-place in the sequence, and what the receiver takes for a repeat, is the real code's.
+acknowledged or not. An owner that never acts again is as one that has crashed, so crashes are
+explored only where they leave an older owner to the next one. A new owner folds the log, sends
+again from the mark on, and goes on. That the log says who owns it is `test_ownership_model`'s part.
+What a decision tells which workflow, its place in the sequence, and what the receiver takes for a
+repeat, is the real code's.
 """
 
 from collections import deque
@@ -17,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 from msgspec.structs import replace
+from reached import reached
 
 from mesh.core.calls import Caller
 from mesh.core.crossings import inputs_between
@@ -77,6 +80,9 @@ class World(NamedTuple):
     problem: str = ""
 
 
+FIRST = World((), (), (), None, (), 0, 0)
+
+
 class Faults(NamedTuple):
     offset_as_watermark: bool = False
     overtakes: bool = False  # a flight sends before the one before it is done
@@ -90,6 +96,7 @@ class Bounds(NamedTuple):
     flights: int
     epochs: int
     twice: int
+    every_crash: bool = False  # also those that change nothing for the owners to come
 
 
 class Model:
@@ -139,7 +146,9 @@ class Model:
         if world.epochs < self.bounds.epochs:
             yield self._take_over(world)
         for place, owner in enumerate(world.owners):
-            yield from self._crash(world, place, owner)
+            leaves_an_older_one = place > 0 and world.epochs < self.bounds.epochs
+            if leaves_an_older_one or self.bounds.every_crash:
+                yield from self._crash(world, place, owner)
             if owner.owed or not owner.is_ready:
                 yield from self._send_again(world, place, owner)
             if owner.is_ready or self.faults.new_before_old:
@@ -320,8 +329,8 @@ def _record(entry: Entry) -> Decision | OwnerChanged:
 def explore(bounds: Bounds, faults: Faults = Faults(), *, limit: int = 50_000_000) -> tuple[str, int]:  # noqa: B008 - a value
     """What was found to be wrong (empty: nothing), and how many states were seen."""
     model = Model(bounds, faults)
-    first = World((), (), (), None, (), 0, 0)
-    seen, todo = {first}, deque([first])
+    seen = {FIRST}
+    todo = deque(seen)
     while todo and len(seen) < limit:
         for world in model.next(todo.popleft()):
             if world in seen:
@@ -346,6 +355,23 @@ def test_no_interleaving_of_a_wider_case_loses_a_record_or_decides_one_twice() -
     problem, states = explore(Bounds(decisions=4, flights=3, epochs=3, twice=0))
     assert problem == ""
     assert states > 100_000
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        Bounds(decisions=2, flights=2, epochs=2, twice=1),
+        Bounds(decisions=3, flights=2, epochs=2, twice=0),
+        Bounds(decisions=1, flights=1, epochs=4, twice=0),
+    ],
+    ids=str,
+)
+def test_crashes_that_leave_no_older_owner_lead_to_nothing_else(bounds: Bounds) -> None:
+    def outcomes(bounds: Bounds) -> set[tuple[object, ...]]:
+        worlds = reached(FIRST, Model(bounds, Faults()).next)
+        return {(world.log, world.watermark, world.decided, world.problem) for world in worlds}
+
+    assert outcomes(bounds) == outcomes(bounds._replace(every_crash=True))
 
 
 @pytest.mark.parametrize(

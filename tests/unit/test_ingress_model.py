@@ -5,7 +5,9 @@ That holds for every interleaving of crashes, overlapping instances and repeated
 One source partition is copied into two inbox partitions. An instance copies from where the group
 has committed, in the source's order for each inbox partition (but not between them). The next may
 overtake it while it still lives. It may repeat what was not acknowledged, and commit, unfenced,
-what it has copied. The receiver's rule, and what moves its watermark, are the real code's.
+what it has copied. An instance that never acts again is as one that has crashed, so crashes are
+explored only where the next instance needs the place. The receiver's rule, and what moves its
+watermark, are the real code's.
 """
 
 from collections import deque
@@ -14,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import pytest
+from reached import reached
 
 from mesh.core.events import Cause, Decision
 from mesh.core.inputs import CommandGiven
@@ -63,6 +66,7 @@ class Bounds(NamedTuple):
     instances: int
     flying: int
     starts: int
+    every_crash: bool = False  # also those that make room for nobody
 
 
 class Model:
@@ -104,6 +108,8 @@ class Model:
         return state.watermarks["mesh.commands/0"]
 
     def next(self, world: World) -> Iterator[World]:
+        needed = world.starts < self.bounds.starts and None not in world.instances
+        lacks_room = needed or self.bounds.every_crash
         for place, instance in enumerate(world.instances):
             if instance is None:
                 if world.starts < self.bounds.starts:
@@ -111,7 +117,8 @@ class Model:
                         begun = Instance(world.committed, (), rules)
                         yield _with(world, place, begun)._replace(starts=world.starts + 1)
                 continue
-            yield _with(world, place, None)
+            if lacks_room:
+                yield _with(world, place, None)
             yield from self._take(world, place, instance)
             yield from self._land(world, place, instance)
             yield from self._acknowledge(world, place, instance)
@@ -179,6 +186,10 @@ class Model:
         return "" if needed <= there else "an input is lost: ingress has committed past it"
 
 
+def begin(bounds: Bounds) -> World:
+    return World(0, (None,) * bounds.instances, (None, None), ((), ()), 0)
+
+
 def _with(world: World, place: int, instance: Instance | None) -> World:
     instances = (*world.instances[:place], instance, *world.instances[place + 1 :])
     return world._replace(instances=tuple(sorted(instances, key=lambda one: one or (-1,))))
@@ -187,8 +198,8 @@ def _with(world: World, place: int, instance: Instance | None) -> World:
 def explore(bounds: Bounds, faults: Faults = Faults(), *, limit: int = 50_000_000) -> tuple[str, int]:  # noqa: B008 - a value
     """What was found to be wrong (empty: nothing), and how many states were seen."""
     model = Model(bounds, faults)
-    first = World(0, (None,) * bounds.instances, (None, None), ((), ()), 0)
-    seen, todo = {first}, deque([first])
+    seen = {begin(bounds)}
+    todo = deque(seen)
     while todo and len(seen) < limit:
         for world in model.next(todo.popleft()):
             if world in seen:
@@ -214,6 +225,16 @@ def test_no_interleaving_of_a_wider_case_loses_an_input_or_decides_one_twice() -
     problem, states = explore(Bounds(sources=4, instances=3, flying=4, starts=4))
     assert problem == ""
     assert states > 10_000
+
+
+@pytest.mark.parametrize("starts", [2, 3])
+def test_crashes_that_make_room_for_nobody_lead_to_nothing_else(starts: int) -> None:
+    def outcomes(bounds: Bounds) -> set[tuple[object, ...]]:
+        worlds = reached(begin(bounds), Model(bounds, Faults()).next)
+        return {(world.committed, world.watermarks, world.decided, world.problem) for world in worlds}
+
+    bounds = Bounds(sources=2, instances=2, flying=3, starts=starts)
+    assert outcomes(bounds) == outcomes(bounds._replace(every_crash=True))
 
 
 def by_offset_alone(state: PartitionState, given: CommandGiven) -> bool:
