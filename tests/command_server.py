@@ -7,6 +7,7 @@ to its end, or starts one that goes on (`Started`), such as a router. `python co
 is the server's side, which ends when the tests' side of the socket is closed.
 """
 
+import gc
 import json
 import os
 import select
@@ -170,6 +171,9 @@ def serve(requests: socket.socket) -> None:
         import_module(entry.place.partition(":")[0])
     for name in ("mesh.adapters.sqlite", "mesh.adapters.kafka", "jsonschema"):
         import_module(name)
+    # Otherwise each child's collector would walk all that is loaded, and so copy its pages.
+    gc.collect()
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the commands here
     while True:
         request, fds, _, _ = socket.recv_fds(requests, MOST_BYTES, 4)

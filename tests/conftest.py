@@ -4,6 +4,7 @@ Examples are the same in every run, so that a run says something about the chang
 draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make coverage`. `make check` draws few.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -31,6 +32,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the unit tests, those that take long begin first. So no core waits for them at the end."""
     items.sort(key=lambda item: not (item.path.is_relative_to(UNIT) and any(map(item.get_closest_marker, LONG))))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector passes over it, and looks less often at the rest.
+
+    It took an eighth of a simulation's CPU. Commands of `mesh` do the same.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture
