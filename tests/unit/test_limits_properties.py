@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from draws import draws
+from draws import draws, part_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -349,8 +349,9 @@ def test_limits_hold_whatever_happens() -> None:
 
 
 @pytest.mark.slow
-def test_limits_hold_whatever_happens_for_longer() -> None:
-    run_state_machine_as_test(Limits, settings=settings(max_examples=1_500, stateful_step_count=80))
+@pytest.mark.parametrize("part", range(5))
+def test_limits_hold_whatever_happens_for_longer(part: int) -> None:
+    run_state_machine_as_test(part_of(Limits, part), settings=settings(max_examples=300, stateful_step_count=80))
 
 
 @settings(max_examples=draws(40), deadline=None)
