@@ -33,7 +33,9 @@ class Slow:
         self.release = mesh.folder / "release"
 
     def start(self, **env: str) -> Process:
-        return self.mesh.agent("slow_agents", SLOW_FOLDER=str(self.mesh.folder), MESH_DRAIN_TIMEOUT_S="60", **env)
+        # no replica is killed here, and a busy machine must not make one look dead
+        steady = {"MESH_SESSION_TIMEOUT_S": "60", "MESH_DRAIN_TIMEOUT_S": "60"}
+        return self.mesh.agent("slow_agents", SLOW_FOLDER=str(self.mesh.folder), **steady, **env)
 
     def notes(self) -> list[list[str]]:
         """`begin` or `end`, and the attempt, in order."""

@@ -324,32 +324,6 @@ async def test_a_member_and_its_positions_outlive_a_restart_of_the_broker(new_ka
         assert sorted((r.partition, r.offset) for r in later) == [(0, 10), (1, 10)]
 
 
-async def test_a_listener_slower_than_the_session_keeps_its_share(kafka: KafkaProcess, kafka_prefix: str) -> None:
-    async with connected(kafka) as broker:
-        topic = await topic_of(broker, kafka_prefix + "t", 2)
-        group = kafka_prefix + "g"
-        released = asyncio.Event()
-
-        class Slow(Listener):
-            async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-                await super().on_assigned(partitions)
-                await released.wait()
-
-        await broker.send([OutRecord(topic, None, b"x", partition=p) for p in range(2)])
-        listener = Slow()
-        subscription = await broker.subscribe(group, [topic], listener, member="m", session_timeout_s=2.0)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + 5.0
-        got = await drive(subscription, lambda: loop.time() > until)
-        assert got == []
-        released.set()
-        async with asyncio.timeout(GENEROUS_S):
-            while len(got) < 2:
-                got += await subscription.poll(max_records=100, timeout_s=0.1)
-        assert len(listener.assigned) == 1
-        assert listener.revoked == []
-
-
 async def test_what_stays_with_a_member_stays_when_others_come_and_go(kafka: KafkaProcess, kafka_prefix: str) -> None:
     async with connected(kafka) as broker:
         topic = await topic_of(broker, kafka_prefix + "t", 12)
@@ -364,7 +338,7 @@ async def test_what_stays_with_a_member_stays_when_others_come_and_go(kafka: Kaf
         subscriptions: list[Subscription] = []
         for n, listener in enumerate(listeners):
             subscriptions.append(
-                await broker.subscribe(group, [topic], listener, member=f"m{n}", session_timeout_s=6.0)
+                await broker.subscribe(group, [topic], listener, member=f"m{n}", session_timeout_s=60.0)
             )
             share = 12 // (n + 1)
             await poll(subscriptions, lambda: all(len(s.assignment()) == share for s in subscriptions))  # noqa: B023 - awaited here

@@ -12,6 +12,7 @@ import pytest
 from mesh.ports import Broker, Committed, TopicPartition
 from mesh.testing.broker_contract.harness import (
     GENEROUS_S,
+    STEADY,
     BrokerHarness,
     ContractCases,
     Member,
@@ -84,9 +85,10 @@ class GroupCases(ContractCases):
         await _send(broker, topic, 2, "a")
         member, heir = Member(), Member()
         member.hold_assigned = asyncio.Event()
-        await member.join(broker, group, topic, session_timeout_s=harness.session_timeout_s)
+        session_s = STEADY * harness.session_timeout_s
+        await member.join(broker, group, topic, session_timeout_s=session_s)
         await drive(member.entered.is_set, member)
-        await _drive_for(1.5 * harness.session_timeout_s, member)
+        await _drive_for(1.25 * session_s, member)
         member.hold_assigned.set()
         await drive(lambda: len(member.records) == 2, member)
         assert member.revoked == []
@@ -325,10 +327,11 @@ class GroupCases(ContractCases):
     ) -> None:
         topic, group = await new_topic(broker, 2), _group()
         member = Member()
-        await member.join(broker, group, topic, session_timeout_s=harness.session_timeout_s)
+        session_s = STEADY * harness.session_timeout_s
+        await member.join(broker, group, topic, session_timeout_s=session_s)
         await drive(lambda: member.share == _all(topic, 2), member)
         member.subscription.pause(list(_all(topic, 2)))
-        await _drive_for(1.5 * harness.session_timeout_s, member)
+        await _drive_for(1.25 * session_s, member)
         assert member.share == _all(topic, 2)
         assert member.revoked == []
         await _send(broker, topic, 2, "a")

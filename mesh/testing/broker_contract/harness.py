@@ -25,6 +25,7 @@ from mesh.ports import (
 )
 
 GENEROUS_S = 60.0  # a longer wait is a failure, however noisy the machine
+STEADY = 4  # times the shortest session: one that a busy machine does not end by chance
 _TICK_S = 0.1  # one turn of polling while a condition is waited for
 
 
