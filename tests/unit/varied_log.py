@@ -21,6 +21,7 @@ from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.delegations import KnownDelegation
 from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked, LogImported
+from mesh.core.forks import Fork, KeptResult
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.route import Route
 from mesh.core.signing import Proof
@@ -77,7 +78,22 @@ def varied_run() -> Partition:
     _keep_time(p)
     _vote(p, voted)
     _say(p, voted)
+    _hold(p, first)
     return p
+
+
+def _hold(p: Partition, rules: Route) -> None:
+    """A pause in which an output is given by hand, and a fork of the run."""
+    p.start("held", digest=rules.digest)
+    p.command("pause", key="held", reason="the finder is wrong")
+    p.command("complete", step="duplicates", key="held", output={"n": 0})
+    p.succeed("classify", {"risky": False}, key="held")
+    p.command("resume", key="held")
+    run_id = p.workflow("held").run_id
+    event = {"specversion": "1.0", "id": "e9", "source": "/orders", "type": "t", "subject": "held", "data": {"n": 1}}
+    kept = {"classify": KeptResult(status="succeeded", output={"risky": False})}
+    p.fork("held~1", "duplicates", Fork(of=p.id_of("held"), run_id=run_id, event=event, steps=kept), to=rules)
+    p.fork("held", "duplicates", Fork(into=p.id_of("held~1")))
 
 
 def _vote(p: Partition, voted: Route) -> None:

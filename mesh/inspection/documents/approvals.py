@@ -1,7 +1,7 @@
 """Approvals, open and closed, and answers to them."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -12,8 +12,11 @@ from mesh.core.events import ApprovalRequested
 from mesh.core.ids import route_of
 from mesh.core.route import OnExpiry
 from mesh.inspection.inbox import OpenRow, Waiting
-from mesh.inspection.read_model.queries import ApprovalRow
 from mesh.inspection.wording.plain import rfc3339_or_none
+
+if TYPE_CHECKING:
+    # only for who has the log: it brings the language of expressions
+    from mesh.inspection.read_model.queries import ApprovalRow
 
 Decision = Literal["approve", "reject", "choose", "edit", "withdraw", "comment", "ask", "inform", "claim", "release"]
 
@@ -98,8 +101,10 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
         return Waiting(self.row, request, self.standing, self.notes)
 
     @property
-    def ended(self) -> ApprovalRow:
+    def ended(self) -> "ApprovalRow":
         """As the read model has it."""
+        from mesh.inspection.read_model.queries import ApprovalRow  # noqa: PLC0415 - as above
+
         closed = self.closed
         return ApprovalRow(
             approval_id=self.approval_id,
@@ -164,7 +169,7 @@ def open_document(one: Waiting, givers: Sequence[str] = (), url: str = "") -> Ap
     )
 
 
-def logged_document(row: ApprovalRow, event: ApprovalRequested | None = None, url: str = "") -> Approval:
+def logged_document(row: "ApprovalRow", event: ApprovalRequested | None = None, url: str = "") -> Approval:
     """An approval as the log has it. `event`: what was asked."""
     return Approval(
         approval_id=row.approval_id,
@@ -193,7 +198,7 @@ def _asked(request: OpenRequest) -> Asked:
     )
 
 
-def _closed(row: ApprovalRow, at_ms: int) -> Closed:
+def _closed(row: "ApprovalRow", at_ms: int) -> Closed:
     return Closed(at=rfc3339(at_ms), verdict=row.verdict or None, by=row.closed_by or None, reason=row.reason)
 
 

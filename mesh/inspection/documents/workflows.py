@@ -44,7 +44,9 @@ class WorkflowItem(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     updated_at: str
     ended_at: str | None
+    paused_at: str | None
     reason: str
+    digest: str
     partition: int
     search: dict[str, Any]
     incident_steps: tuple[Incident, ...]
@@ -61,6 +63,8 @@ class WorkflowItem(msgspec.Struct, frozen=True, kw_only=True):
             ms_or_none(self.ended_at),
             self.reason,
             self.incidents,
+            self.digest,
+            ms_or_none(self.paused_at),
             self.partition,
             exact_json.encode(self.search).decode() if self.search else None,
         )
@@ -195,7 +199,9 @@ def workflow_item(row: WorkflowRow, incidents: Sequence[IncidentRow]) -> Workflo
         started_at=rfc3339(row.started_at_ms),
         updated_at=rfc3339(row.updated_at_ms),
         ended_at=rfc3339_or_none(row.ended_at_ms),
+        paused_at=rfc3339_or_none(row.paused_at_ms),
         reason=row.reason,
+        digest=row.digest,
         partition=row.partition,
         search=row.attributes,
         incident_steps=tuple(map(incident_document, incidents)),
