@@ -1,23 +1,23 @@
 """How one setting is read: from a variable's text, or from an option's value.
 
-Owns the kinds of values, their ranges, and what is said of a value that does not hold. It knows no
-setting; `mesh.settings` declares them. It is written by hand because the library for it took half
-of the time that a short command runs: a variable is a text, and there are six kinds of values.
+Owns what is said of a value that does not hold. It knows no setting; `mesh.settings` declares them.
+msgspec converts and checks the values, each by itself, so that all problems are told at once.
 """
 
-import math
-import re
 import typing
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
 
 __all__ = ["Field", "Problem", "Read", "SecretStr", "SettingField", "ValuesInvalid", "fields_of", "values_of"]
 
-_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
-_NO: Final = frozenset({"0", "false", "f", "no", "n", "off"})
+# what msgspec does not take for true and false beside `true`, `false`, `1` and `0`
+_WORDS: Final = {"t": True, "yes": True, "y": True, "on": True, "f": False, "no": False, "n": False, "off": False}
+_END: Final = r"\Z"  # a pattern's `$` also holds before a line's end
 
 
 class SecretStr:
@@ -49,7 +49,7 @@ class Read(NamedTuple):
     before: Callable[[object], object]
 
 
-class SettingField(NamedTuple):
+class SettingField(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A setting: its default, and which values are allowed.
 
     `make`: makes the default, which is None then. Of a number: `ge <= value`, `gt < value`,
@@ -69,31 +69,71 @@ class SettingField(NamedTuple):
 
     @property
     def is_secret(self) -> bool:
-        return SecretStr in _members(self.annotation)
+        return self.kind is SecretStr
+
+    @property
+    def kind(self) -> Any:
+        """Its type, without None."""
+        members = _members(self.annotation)
+        [one] = [member for member in members if member is not NoneType]
+        return one
 
     def read(self, value: object) -> Any:
         """The value of this setting. Raises `ValueError`, which says what it should be."""
-        found = _of_kind(self.annotation, value)
-        if isinstance(found, str):
-            self._check_text(found)
-        elif isinstance(found, int | float):
-            self._check_number(found)
-        return found
+        if self.before is not None:
+            value = self.before(value)
+        if value is None and NoneType in _members(self.annotation):
+            return None
+        if self.kind is bool and isinstance(value, str):
+            value = _WORDS.get(value.lower(), value)
+        try:
+            return msgspec.convert(value, self._checked, strict=False, dec_hook=_other)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"it must be {self.form}") from error
 
-    def _check_text(self, text: str) -> None:
-        if self.max_length is not None and len(text) > self.max_length:
-            raise ValueError(f"string should have at most {self.max_length} characters")
-        if self.pattern is not None and re.fullmatch(self.pattern, text) is None:
-            raise ValueError(f"string should match pattern '{self.pattern}'")
+    @property
+    def form(self) -> str:
+        """What a value of it looks like."""
+        if typing.get_origin(self.kind) is typing.Literal:
+            return " or ".join(typing.get_args(self.kind))
+        words = [_FORMS.get(self.kind, "a list of paths")]
+        words += [] if self.gt is None else [f"above {self.gt} and up"]
+        words += [] if self.ge is None else [f"from {self.ge}"]
+        words += [] if self.le is None else [f"to {self.le}"]
+        words += [] if self.max_length is None else [f"of up to {self.max_length} characters"]
+        words += [] if self.pattern is None else [f"that matches {self.pattern}"]
+        return " ".join(words)
 
-    def _check_number(self, number: float) -> None:
-        # put so that what is not a number at all is refused too
-        if self.ge is not None and not number >= self.ge:
-            raise ValueError(f"input should be greater than or equal to {self.ge}")
-        if self.gt is not None and not number > self.gt:
-            raise ValueError(f"input should be greater than {self.gt}")
-        if self.le is not None and not number <= self.le:
-            raise ValueError(f"input should be less than or equal to {self.le}")
+    @cached_property
+    def _checked(self) -> Any:
+        pattern = None if self.pattern is None else self.pattern.removesuffix("$") + _END
+        rules = {"ge": self.ge, "gt": self.gt, "le": self.le, "pattern": pattern, "max_length": self.max_length}
+        given: dict[str, Any] = {name: rule for name, rule in rules.items() if rule is not None}
+        return Annotated[self.kind, msgspec.Meta(**given)] if given else self.kind
+
+
+_FORMS: Final[dict[Any, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    SecretStr: "a text",
+}
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The types that a value may have."""
+    return typing.get_args(kind) if typing.get_origin(kind) in {typing.Union, UnionType} else (kind,)
+
+
+def _other(kind: Any, value: object) -> Any:
+    """A value of a type that msgspec does not know: of a path, or a secret."""
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str):
+        return kind(value)
+    raise ValueError
 
 
 def Field(default: Any = None, **rules: Any) -> Any:  # noqa: N802 - stands where a value is expected, as in dataclasses
@@ -127,132 +167,30 @@ def fields_of(owner: type) -> dict[str, SettingField]:
 
 def _field(hint: Any, declared: Any) -> SettingField:
     field = declared if isinstance(declared, SettingField) else SettingField(default=declared)
-    plain = hint
+    changes: dict[str, Any] = {"annotation": hint}
     for part in (hint, *typing.get_args(hint)):
         for rule in getattr(part, "__metadata__", ()):
             if isinstance(rule, SettingField):
-                field = field._replace(pattern=rule.pattern, max_length=rule.max_length)
+                changes |= {"pattern": rule.pattern, "max_length": rule.max_length}
             else:
-                field = field._replace(before=rule.before)
-            plain = part.__origin__ if part is hint else part.__origin__ | None
-    return field._replace(annotation=plain)
+                changes["before"] = rule.before
+            changes["annotation"] = part.__origin__ if part is hint else part.__origin__ | None
+    return msgspec.structs.replace(field, **changes)
 
 
 def values_of(fields: Mapping[str, SettingField], given: Mapping[str, object]) -> dict[str, Any]:
     """The value of each setting: the one that is given, or its default. Raises `ValuesInvalid`."""
     found: dict[str, Any] = {}
-    problems: list[Problem] = []
+    problems = [Problem(name, value, "", is_known=False) for name, value in given.items() if name not in fields]
     for name, field in fields.items():
         if name not in given and field.make is None:
             found[name] = field.default
             continue
         value = given[name] if name in given or field.make is None else field.make()
         try:
-            value = value if field.before is None else field.before(value)
             found[name] = field.read(value)
         except ValueError as error:
             problems.append(Problem(name, value, str(error)))
-    problems += [Problem(name, value, "", is_known=False) for name, value in given.items() if name not in fields]
     if problems:
         raise ValuesInvalid(problems)
     return found
-
-
-# Kinds of values ----------------------------------------------------------------------------------
-
-
-def _members(kind: Any) -> tuple[Any, ...]:
-    """The kinds that a value may have."""
-    return typing.get_args(kind) if typing.get_origin(kind) in {typing.Union, UnionType} else (kind,)
-
-
-def _of_kind(kind: Any, value: object) -> Any:
-    members = _members(kind)
-    if value is None and NoneType in members:
-        return None
-    [one] = [member for member in members if member is not NoneType]
-    if typing.get_origin(one) is typing.Literal:
-        return _word(typing.get_args(one), value)
-    if typing.get_origin(one) is tuple:
-        return _paths(value)
-    return _KINDS[one](value)
-
-
-def _word(words: tuple[str, ...], value: object) -> object:
-    if value not in words:
-        *some, last = map(repr, words)
-        raise ValueError(f"input should be {', '.join(some)} or {last}")
-    return value
-
-
-def _paths(value: object) -> tuple[Path, ...]:
-    if not isinstance(value, tuple | list):
-        raise ValueError("input should be a valid tuple")  # noqa: TRY004 - of a value, as all others here
-    return tuple(map(_path, value))
-
-
-def _path(value: object) -> Path:
-    if not isinstance(value, str | Path):
-        raise ValueError("input is not a valid path")  # noqa: TRY004 - as above
-    return Path(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("input should be a valid string")  # noqa: TRY004 - as above
-    return value
-
-
-def _secret(value: object) -> SecretStr:
-    return value if isinstance(value, SecretStr) else SecretStr(_text(value))
-
-
-def _whole(value: object) -> int:
-    wanted = "input should be a valid integer"
-    if isinstance(value, str):
-        number = _number_in(value, f"{wanted}, unable to parse string as an integer")
-    elif isinstance(value, int | float):
-        number = value
-    else:
-        raise ValueError(wanted)  # noqa: TRY004 - as above
-    if not math.isfinite(number) or number != int(number):
-        why = (
-            "unable to parse string as an integer" if isinstance(value, str) else "got a number with a fractional part"
-        )
-        raise ValueError(f"{wanted}, {why}")
-    return int(number)
-
-
-def _number(value: object) -> float:
-    wanted = "input should be a valid number"
-    if isinstance(value, str):
-        return float(_number_in(value, f"{wanted}, unable to parse string as a number"))
-    if isinstance(value, int | float):
-        return float(value)
-    raise ValueError(wanted)
-
-
-def _number_in(text: str, otherwise: str) -> float:
-    with suppress(ValueError):
-        return int(text)
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(otherwise) from None
-
-
-def _yes_or_no(value: object) -> bool:
-    text = str(value).lower() if isinstance(value, str | int) else ""
-    if text not in _YES | _NO:
-        raise ValueError("input should be a valid boolean, unable to interpret input")
-    return text in _YES
-
-
-_KINDS: Final[dict[Any, Callable[[object], Any]]] = {
-    str: _text,
-    int: _whole,
-    float: _number,
-    bool: _yes_or_no,
-    Path: _path,
-    SecretStr: _secret,
-}

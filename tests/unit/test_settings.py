@@ -94,15 +94,24 @@ def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         (
             "MESH_PARTITIONS",
             "many",
-            "MESH_PARTITIONS is 'many': input should be a valid integer, unable to parse string as an integer; correct it",
+            "MESH_PARTITIONS is 'many': it must be a whole number from 1 to 4096; correct it, or unset it",
         ),
-        ("MESH_SESSION_TIMEOUT_S", "0", "MESH_SESSION_TIMEOUT_S is '0': input should be greater than or equal to 1"),
+        ("MESH_SESSION_TIMEOUT_S", "0", "MESH_SESSION_TIMEOUT_S is '0': it must be a number from 1 to 300"),
+        ("MESH_SESSION_TIMEOUT_S", "nan", "MESH_SESSION_TIMEOUT_S is 'nan': it must be a number from 1 to 300"),
+        ("MESH_CARD_INTERVAL_S", "0", "MESH_CARD_INTERVAL_S is '0': it must be a number above 0 and up to 3600"),
+        ("MESH_DURABILITY", "some", "MESH_DURABILITY is 'some': it must be full or normal"),
+        ("MESH_NOTIFIER_INCLUDE_PAYLOAD", "2", "MESH_NOTIFIER_INCLUDE_PAYLOAD is '2': it must be true or false"),
+        ("MESH_TOPIC_PREFIX", "mesh.\n", "MESH_TOPIC_PREFIX is 'mesh.\\n': it must be a text of up to 100 characters"),
         (
             "MESH_MAX_RECORD_BYTES",
             "65536",
-            "MESH_MAX_RECORD_BYTES is '65536': input should be greater than or equal to 1000000",
+            "MESH_MAX_RECORD_BYTES is '65536': it must be a whole number from 1000000 to 67108864",
         ),
-        ("MESH_TOPIC_PREFIX", "mesh", "MESH_TOPIC_PREFIX is 'mesh': string should match pattern"),
+        (
+            "MESH_TOPIC_PREFIX",
+            "mesh",
+            "MESH_TOPIC_PREFIX is 'mesh': it must be a text of up to 100 characters that matches",
+        ),
         ("MESH_BROKER", "nonsense", "the broker 'nonsense' has no known form"),
         ("MESH_PARTITONS", "4", "MESH_PARTITONS is not a setting; did you mean MESH_PARTITIONS?"),
     ],
@@ -114,6 +123,12 @@ def test_a_variable_that_does_not_hold_is_named(
     with pytest.raises(SettingsInvalid) as caught:
         load_settings()
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("text", "means"), [("yes", True), ("ON", True), ("1", True), ("False", False), ("n", False)])
+def test_true_and_false_have_several_words(monkeypatch: pytest.MonkeyPatch, text: str, means: bool) -> None:
+    monkeypatch.setenv("MESH_NOTIFIER_INCLUDE_PAYLOAD", text)
+    assert load_settings().notifier_include_payload is means
 
 
 def test_the_message_ends_with_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
