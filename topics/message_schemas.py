@@ -159,7 +159,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "notice": _of_types(
             "Notice",
-            "The value of a record of mesh.approvals.notices: what a person is told at one of their addresses; first "
+            "The value of a record of mesh.approvals.notices: what a person hears at one of their addresses; first "
             "due, then sent, undelivered or dropped. The last record with this id and channel is what became of it.",
             Notice,
         ),

@@ -120,7 +120,7 @@ def chunked(operation: str, workflow_ids: list[str]) -> list[Ids]:
 
 
 def command_of(ordered: Ordered, workflow_id: str, *, topics: Topics) -> OutRecord:
-    """The operation's command for one workflow. Whoever makes it makes the same."""
+    """The operation's command for one workflow. It is the same, no matter who makes it."""
     return encode_command(
         topics=topics,
         command=ordered.command,

@@ -121,7 +121,7 @@ def _signed_in(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response
             after = target if request.method == "GET" else _page_of_form(request)
             return RedirectResponse(link("/login", next="" if after == "/" else after), 303)
         reader = desk.staff.reader(person)
-        # before anything is read: what changes from here on is told by the page's stream
+        # before anything is read: what changes from here on comes with the page's stream
         request.state.mark = desk.hub.mark
         try:
             return await page(desk, request, reader)

@@ -4,7 +4,8 @@ Owns the streams. An event says what changed, never how: the browser fetches its
 its own rights. So rights are checked in one place. With many changes a message stays as small.
 
 A page carries the mark of the moment from which it was made (`Hub.mark`), and its stream begins
-there. So a change between the page and its stream is told, and so is one during a break.
+there. So a change between the page and its stream reaches the browser, and so does one during a
+break.
 """
 
 import asyncio

@@ -49,7 +49,7 @@ _log = structlog.get_logger()
 
 Serve = Callable[[Request], Awaitable[Response]]
 Told = Callable[[str, str, int], None]
-"""Is told how many events of a sender came to which end.
+"""Gets how many events of a sender came to which end.
 
 The ends are `accepted`, `refused`, `busy` and `failed`.
 """

@@ -49,7 +49,7 @@ class Sorted(NamedTuple):
 
 
 def pause_s(failures: int, wait_s: float = 0.0) -> float:
-    """How long to wait after so many failures in a row. `wait_s`: what the receiver asks for."""
+    """How long to wait after this many failures in a row. `wait_s`: what the receiver asks for."""
     doubled = _FIRST_PAUSE_S * float(2 ** min(failures - 1, 20))
     return min(max(doubled, wait_s), _LONGEST_PAUSE_S)
 

@@ -5,9 +5,9 @@ address of a person, or the time of a reminder makes one look due; nothing is lo
 the work is that of the changes and of the notices, however many approvals are open.
 
 A look is there before anything rests on it: with the note how far the inbox has read (`mark`), or
-how a person was (`people`), in one transaction. Whoever starts with another inbox than the mark
-says looks at everything once. Looks of partitions that another notifier has wait until they are
-ours: what was told meanwhile is on the topic.
+how a person was (`people`), in one transaction. A process that starts with another inbox than the
+mark says looks at everything once. Looks of partitions that another notifier has wait until they
+are ours: what was told meanwhile is on the topic.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -6,7 +6,7 @@ Owns the order of things, start and stop. How it hangs together
    `mesh.approvals.notices`. Both are read to their ends before anything is planned.
 2. `plan` compares how an approval is with what was told, and gives the notices that are due. They
    go to the topic, and come into the file from there. So a notice has its id before it goes out,
-   and whoever comes next finds it.
+   and the next one finds it.
 3. Once nothing is left to plan, lanes deliver what is due, and write what became of it.
 
 Notifiers share the work by the partitions of `mesh.approvals.open`: an approval's notices are in

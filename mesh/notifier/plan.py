@@ -13,14 +13,14 @@ what was told once is not told again.
     answered   to the person who asked that
     closed     to each who was told
 
-Who answers for somebody who is away is told in their place. Without such a delegate the one who is
-away is told what is new, and is not reminded.
+Notices for somebody who is away go to the one who answers for them. Without such a delegate the one
+who is away hears what is new, and gets no reminders.
 
 What is not the first that a person hears of an approval, or of a question, is held back until the
 person's hours begin, unless the deadline comes sooner.
 
-An approval that is asked again under its id (an operator's retry) begins anew: what was told counts
-only for the same `asked_at`. The numbers of ids go on, so no id comes twice.
+An approval that is asked again under its id (an operator's retry) begins again: what was told
+counts only for the same `asked_at`. The numbers of ids go on, so no id comes twice.
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def plan(waiting: Waiting, told: Sequence[Notice], directory: Directory, now_ms:
 
 
 def _stood_in_for(waiting: Waiting, named: Sequence[Reachable], now_ms: int) -> frozenset[str]:
-    """Who is away while somebody else is told in their place."""
+    """Who is away while somebody else gets their notices."""
     return frozenset(
         one.person for reach in named for one in reach.givers if waiting.waits_on_behalf(reach, one, now_ms)
     )

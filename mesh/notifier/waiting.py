@@ -176,7 +176,7 @@ class Directory:
     """All people with an address, by the ways in which an approval names people.
 
     `absent`: the ids of those who are away, whom nobody reminds. `delegations`: those in force;
-    who answers for somebody who is away is told in their place.
+    who answers for somebody who is away gets their notices.
     """
 
     def __init__(

@@ -60,8 +60,9 @@ def run_it(
 ) -> None:
     """Run the console until SIGTERM or Ctrl-C: pages for people who answer, and for operators.
 
-    It listens on this machine alone, and prints a link that signs in NAME. Whoever starts it may
-    read the broker anyway, so NAME sees all workflows; what NAME may answer, their roles say.
+    Without a provider to sign in with (MESH_CONSOLE_OIDC_ISSUER) it listens on this machine alone,
+    and prints a link that signs in NAME. The person who starts it may read the broker anyway, so
+    NAME sees all workflows; what NAME may answer, their roles say.
     """
     settings = load_settings(
         broker=broker, log_format="json" if as_json else None, log_level=log_level, console_address=listen

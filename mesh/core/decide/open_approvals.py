@@ -50,7 +50,7 @@ _Told = (
     | AnswerHeld
 )
 _Ends = ApprovalClosed2 | ApprovalWithdrawn | IncidentRaised
-_Judged = NoteAdded | AnswerRefused2  # they change what is told only if the answer was held
+_Judged = NoteAdded | AnswerRefused2  # they change what people see only if the answer was held
 TO_COMPLETE: Final[frozenset[type]] = frozenset({*get_args(_Told), *get_args(_Ends), *get_args(_Judged)})
 
 

@@ -26,7 +26,7 @@ class Assignment:
     """`held`: works taken and not come back; `blocked_bytes`: of those that may not begin yet.
 
     `begin` gets the works that may begin, in order. `interrupt` gets one that a process had in its
-    hands when it died, and the process's name. `abandon` is told of a work that another member has,
+    hands when it died, and the process's name. `abandon` gets a work that another member has,
     or will have. `keepers`: of tasks that former owners go on with. `tell_kept` says on our card
     what we go on with ourselves; false if the broker does not have it. `kept_less`: the card may
     say less.

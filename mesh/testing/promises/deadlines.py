@@ -87,7 +87,7 @@ class Deadlines:
             str, list[tuple[Workflow, str, int, str]]
         ] = {}  # waits that timed out, with their time, by workflow
 
-    # What it is told ------------------------------------------------------------------------------
+    # What it hears ------------------------------------------------------------------------------
 
     def result(self, record: Record, result: ResultReceived) -> None:
         self._results.setdefault(result.task_id, []).append((record, result))

@@ -31,7 +31,7 @@ What each effective decision must keep
 * records to other workflows are counted without a gap, and none reaches its inbox before those
   counted before it (`mesh.testing.promises.effects`)
 * the topic of open approvals has exactly those that are open (`mesh.testing.promises.open_topic`)
-* whoever votes may, once, for one payload, and has signed it where that is asked for
+* who votes may, once, for one payload, and has signed it where that is asked for
   (`mesh.testing.promises.electorate`); deadlines in working hours are those of the calendar
   (`mesh.testing.promises.working_hours`)
 * an event meets the version of a route that was in effect at the event's own broker timestamp,
