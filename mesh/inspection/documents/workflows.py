@@ -157,7 +157,7 @@ class CauseDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def open_step(self) -> OpenStep | None:
-        """The example as the read model has it, as far as that is told."""
+        """The example as the read model has it, from the fields that a document has."""
         one = self.example
         if one is None:
             return None
@@ -247,7 +247,7 @@ def cause_document(row: CauseRow, one: OpenStep | None) -> CauseDocument:
 
 
 def open_step(*, workflow_id: str, step: str, agent: str, since_ms: int, kind: str, message: str) -> OpenStep:
-    """A step with an incident, of what is told of one."""
+    """A step with an incident, from the fields that a document has."""
     return OpenStep(
         workflow_id=workflow_id,
         step=step,
