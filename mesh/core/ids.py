@@ -281,10 +281,12 @@ _INSTANCE: Final = re.compile(
 def parse_step_id(text: str) -> TaskId | None:
     """Split a task id or an approval id; None if it does not have that form."""
     # from the right: a workflow's key may hold slashes
-    parts = text.rsplit("/", 2)
-    if len(parts) != len(TaskId._fields) or ":" not in parts[0] or not all(parts):
+    try:
+        workflow, run, last = text.rsplit("/", 2)
+    except ValueError:  # there are fewer
         return None
-    workflow, run, last = parts
+    if ":" not in workflow or not run or not last:
+        return None
     # by far the most frequent form, found without a regular expression
     if last.isidentifier():
         return TaskId(workflow, run, last)

@@ -33,7 +33,9 @@ def flags(workflow: Workflow) -> str:
 def tracestate(workflow: Workflow) -> str:
     """What other systems on the way wrote down for theirs; empty if there is nothing to pass on."""
     # without a valid traceparent it says nothing, and must not be passed on (W3C, section 3.3)
-    said = _said(workflow, "tracestate") if workflow.parent_span_id else ""
+    if not workflow.parent_span_id:
+        return ""
+    said = _said(workflow, "tracestate")
     return said if TRACESTATE.fullmatch(said) else ""
 
 

@@ -9,8 +9,9 @@ from one_partition import START_MS, Partition, agent, names, only, route
 
 from mesh.core import ids
 from mesh.core.crossings import MAY_CROSS
-from mesh.core.decide import _ENDS_MORE
 from mesh.core.decide.open_approvals import TO_COMPLETE
+from mesh.core.decide.settle.approval import ENDS
+from mesh.core.decide.settle.withdrawal import ENDS_TASKS
 from mesh.core.effects import _DERIVED, _ENDS_TASKS, SendDeadLetter, SendTask, effects
 from mesh.core.events import (
     Cause,
@@ -303,7 +304,7 @@ def test_a_task_that_its_own_decision_makes_needless_is_not_sent(events: list[Ev
 # Tables by class ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", [_DERIVED, MAY_SHOW, MAY_CROSS, _ENDS_TASKS, _ENDS_MORE, TO_COMPLETE])
+@pytest.mark.parametrize("table", [_DERIVED, MAY_SHOW, MAY_CROSS, _ENDS_TASKS, ENDS, ENDS_TASKS, TO_COMPLETE])
 def test_a_table_that_has_a_class_of_events_has_its_newer_versions_too(table: Collection[type[Event]]) -> None:
     kinds = get_args(Event)
     assert set(table) <= set(kinds)

@@ -18,7 +18,7 @@ docs/core.md has the picture of how a step moves.
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
@@ -54,9 +54,6 @@ from mesh.core.people import id_of, person_of
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 
-_ENDS_MORE: Final = frozenset({*ENDS, *ENDS_TASKS})
-"""Events after which answers or tasks may be left that nobody wants. Most decisions have none."""
-
 
 class Decided(NamedTuple):
     """Events in order, and the workflow after `evolve` has applied them."""
@@ -88,27 +85,27 @@ def decide(
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
+    # time for more items of a for-each, which may be held
+    is_portion = isinstance(given, inp.TimerDue) and given.kind == "portion"
     # a portion may be due for held items alone: then no event has changed the workflow so far
-    if draft.workflow is not None and (draft.workflow is not workflow or _is_portion(given)):
+    if draft.workflow is not None and (draft.workflow is not workflow or is_portion):
         # the budget first: if it ends the workflow, slots are left to give back
         if draft.workflow.account is not None:
             look_after_budget(draft)
         # the rest of what a resumed workflow had held
-        elif _is_portion(given) and draft.workflow.pause is None:
+        elif is_portion and draft.workflow.pause is None:
             release_held(draft, "the workflow has resumed")
         if draft.workflow.slots:
             look_after_slots(draft)
         # last: the budget may have ended the workflow just now, and then its tasks are not wanted
-        # either
-        if workflow is not None and not _ENDS_MORE.isdisjoint(map(type, draft.events)):
-            refuse_held(draft, workflow)
-            withdraw(draft, workflow, given)
+        # either; most decisions end nothing
+        if workflow is not None:
+            kinds = set(map(type, draft.events))
+            if not kinds.isdisjoint(ENDS):
+                refuse_held(draft, workflow)
+            if not kinds.isdisjoint(ENDS_TASKS):
+                withdraw(draft, workflow, given)
     return Decided(tuple(draft.events), draft.workflow)
-
-
-def _is_portion(given: inp.Input) -> bool:
-    """Whether it is time for more items of a for-each. They may be held."""
-    return isinstance(given, inp.TimerDue) and given.kind == "portion"
 
 
 def _decide_built_in(draft: Draft, given: inp.Input) -> None:

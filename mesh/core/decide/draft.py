@@ -171,7 +171,10 @@ class Draft:
 
         In a loop that includes its round, and for an item the item and its index.
         """
-        scope, step = self.scope(), ids.step_of(place)
+        scope = self.scope()
+        if not self.route.looped and place.isidentifier():
+            return scope
+        step = ids.step_of(place)
         if ids.is_tool(place):
             place = ids.asker_of(place)
         if step in self.route.looped:

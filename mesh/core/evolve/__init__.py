@@ -37,7 +37,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
     """
     match event:  # the most frequent first: a fold is made of these
         case ev.TaskDispatched() | ev.TaskSucceeded():
-            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
+            return _with_step(workflow or _begun(workflow, event, workflow_id), event, at_ms)
         case ev.WorkflowStarted():
             return _started(workflow, event, workflow_id, at_ms)
         case ev.WorkflowEnded():
@@ -184,7 +184,10 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
             step = replace(step, output=was.output)
     if was is not None and isinstance(event, ev.ApprovalRequested2):
         before = replace(before, steps=_without_questions(before.steps, event))
-    if ids.is_item(place):
+    # a step of the route, as most are: nobody else hears of it
+    if place.isidentifier():
+        steps = with_entry(before.steps, place, step)
+    elif ids.is_item(place):
         steps = changed(before.steps, {place: step, **_account(before.steps, event)})
     elif isinstance(event, ev.ApprovalClosed2) and ids.is_tool(place):
         steps = changed(before.steps, {place: step, **_told(before.steps, event)})
@@ -475,7 +478,9 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
         for name, step in workflow.steps.items()
         if not ids.is_of_item(name)
     }
-    cloud_event = {name: value for name, value in workflow.cloud_event.items() if name not in {"data", "data_base64"}}
+    cloud_event = dict(workflow.cloud_event)
+    cloud_event.pop("data", None)
+    cloud_event.pop("data_base64", None)
     return replace(
         workflow,
         status=event.status,

@@ -57,10 +57,9 @@ def outputs(draft: Draft) -> Any:
         raise TooLarge(draft.withheld[""])
     if route.output is not None:
         return route.output.render(draft.scope())
-    steps = draft.live.steps
+    steps, dependents = draft.live.steps, route.dependents
     # what no other step needs was made for the outcome
-    leaves = [name for name in route.steps if not route.dependents[name]]
-    return {name: steps[name].output if name in steps else None for name in leaves}
+    return {name: steps[name].output if name in steps else None for name in route.steps if not dependents[name]}
 
 
 def end(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:

@@ -6,6 +6,8 @@ limits allow it.
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from mesh.core import ids
 from mesh.core.capabilities import choose, nobody
 from mesh.core.decide.begin.limit import Attempt, limits_of, request
@@ -106,12 +108,38 @@ def dispatch(
             draft.add(IncidentRaised(step=place, kind="no_agent", message=nobody(work.capability)))
             return
         agent, reason = choice.agent, f"{reason}; {choice.why}"
-    one = Attempt(place, task, attempt, agent, value, reason, budget_from, turn, hop, work.reserve)
     # Most tasks are under no limit, and pay for one look into the directory. After the budget: what
     # is reserved stays reserved while the task queues (ADR 7).
-    is_free = work.limit is None and not _has_limit(draft, agent)
-    if is_free or not _waits_for_slot(draft, work, one, beyond):
-        _send(draft, work, one)
+    if work.limit is not None or _has_limit(draft, agent):
+        one = Attempt(place, task, attempt, agent, value, reason, budget_from, turn, hop, work.reserve)
+        if _waits_for_slot(draft, work, one, beyond):
+            return
+    # 15 arguments, and the rest where it is needed: with one more, CPython 3.11 would pack them
+    # into a dict, which takes three times as long
+    sent = TaskDispatched(
+        step=place,
+        task_id=task,
+        attempt=attempt,
+        agent=agent,
+        input=value,
+        # from now on: the time in queues does not count against the agent (ADR 7)
+        due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
+        traceparent=draft.traceparent(task, str(attempt)),
+        reason=reason,
+        retry_budget_from=budget_from,
+        round=turn,
+        hop=hop,
+        reserved=work.reserve if work.reserve and workflow.account is not None else None,
+        periods=work.periods,
+        # after a handover the agent was named by another agent, not chosen here
+        capability=work.capability if hop == 1 else "",
+    )
+    state = workflow.steps.get(place)
+    if state is not None and (state.deaths or state.tools is not None):
+        verdicts = () if state.tools is None else state.tools.verdicts
+        # the agent's processes begin a suspect alone, and only if they know of it (ADR 12)
+        sent = replace(sent, deaths=len(state.deaths), approvals=verdicts)
+    draft.add(sent)
 
 
 def _waits_for_slot(draft: Draft, work: AgentWork, one: Attempt, beyond: str) -> bool:
@@ -125,34 +153,6 @@ def _waits_for_slot(draft: Draft, work: AgentWork, one: Attempt, beyond: str) ->
         draft.add(IncidentRaised(step=one.place, kind="expression", message=str(error)))
         return True
     return bool(limits)
-
-
-def _send(draft: Draft, work: AgentWork, one: Attempt) -> None:
-    workflow = draft.live
-    state = workflow.steps.get(one.place)
-    draft.add(
-        TaskDispatched(
-            step=one.place,
-            task_id=one.task,
-            attempt=one.attempt,
-            agent=one.agent,
-            input=one.value,
-            # from now on: the time in queues does not count against the agent (ADR 7)
-            due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
-            traceparent=draft.traceparent(one.task, str(one.attempt)),
-            reason=one.reason,
-            retry_budget_from=one.budget_from,
-            round=one.turn,
-            hop=one.hop,
-            reserved=one.reserve if one.reserve and workflow.account is not None else None,
-            periods=work.periods,
-            # after a handover the agent was named by another agent, not chosen here
-            capability=work.capability if one.hop == 1 else "",
-            # the agent's processes begin a suspect alone, and only if they know of it (ADR 12)
-            deaths=len(state.deaths) if state is not None else 0,
-            approvals=() if state is None or state.tools is None else state.tools.verdicts,
-        )
-    )
 
 
 def _did(draft: Draft, place: str) -> str:

@@ -192,7 +192,14 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     now: the work is done, under the same idempotency key. A failure counts only for the attempt
     under way.
     """
-    parsed, workflow = ids.parse_step_id(task), draft.workflow
+    workflow = draft.workflow
+    # nearly always: a step that has its first task out has that task's id, with this run in it
+    if success and workflow is not None and workflow.status == "running":
+        name = task[task.rfind("/") + 1 :]
+        step = workflow.steps.get(name)
+        if step is not None and step.status == "running" and step.task_id == task and 1 <= attempt <= step.attempt:
+            return _Waits(name, step)
+    parsed = ids.parse_step_id(task)
     # without a run (only kept events, or a built-in workflow) no task can be out
     if parsed is None or workflow is None or parsed.workflow_id != workflow.workflow_id or not workflow.run_id:
         return InputDismissed(code="unknown", message=f"no workflow knows task {task}")

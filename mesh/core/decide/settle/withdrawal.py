@@ -24,7 +24,7 @@ def withdraw(draft: Draft, before: Workflow, given: Input) -> None:
 
     The one whose own word brought it about needs no telling.
     """
-    if not any(_may_end_others(event) for event in draft.events):
+    if not any(map(_may_end_others, draft.events)):
         return
     told = (given.task_id, given.attempt) if isinstance(given, _OWN_WORD) else None
     after = draft.workflow.steps if draft.workflow is not None else {}
