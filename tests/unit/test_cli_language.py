@@ -514,8 +514,7 @@ def test_status_says_that_a_for_each_waits_for_its_incidents_alone(folder: Path)
     assert "mesh workflows skip 'r:k' --step check" in text("status")
 
 
-def test_status_says_that_a_time_has_come_and_no_router_acts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.inspection.mesh_status.SECOND_LOOK_S", 0.0)  # by which the times would go on
+def test_status_says_that_a_time_has_come_and_no_router_acts(folder: Path) -> None:
     p = ToldPartition(route({"rest": {"wait": "30s"}}))
     p.start()
     assert stuck(folder, p) == ["the time of a step has come 30 s ago, and no router has acted on it"]
