@@ -8,6 +8,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
@@ -83,12 +84,11 @@ class Desk:
         self.config, self.clock, self.client = config, clock, client
         self.hub, self.staff, self.projector, self.sessions = hub, staff, projector, sessions
         self.tokens = tokens
-        self.assets = Assets()
+        self.assets, self._environment = _of_the_package()
         self._broker, self._topics = broker, topics
         self._routes: dict[str, Route] = {}
         self._answered: dict[str, deque[int]] = {}
         self.previews = Previews()
-        self._environment = _environment(self.assets)
 
     @property
     def is_secure(self) -> bool:
@@ -248,7 +248,10 @@ class Desk:
                     return PlainTextResponse(f"{said}\n", 500)
 
 
-def _environment(assets: Assets) -> Environment:
+@cache
+def _of_the_package() -> tuple[Assets, Environment]:
+    """The files that the console ships, read and compiled once in a process."""
+    assets = Assets()
     environment = Environment(
         loader=PackageLoader("mesh.console"),
         autoescape=True,
@@ -266,7 +269,7 @@ def _environment(assets: Assets) -> Environment:
         "counted": counted,
     }
     environment.filters |= {"iso": rfc3339, "ago": ago, "clock": clock_time, "duration": duration}
-    return environment
+    return assets, environment
 
 
 def _plain(value: Any) -> Any:
