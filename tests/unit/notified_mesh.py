@@ -35,7 +35,7 @@ from mesh.testing.virtual_time.incarnation import Incarnation
 from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 TOPICS = Topics()
-LOOK_S = 30.0
+LOOK_S = 60.0
 HOUR_S = 3_600.0
 T = TypeVar("T")
 
