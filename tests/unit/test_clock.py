@@ -29,6 +29,7 @@ from mesh.core.replay import replay
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.ports import Appended
+from mesh.services.router import ingress
 from mesh.services.router.clock import ClockWatch, blind
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.router import Router
@@ -234,18 +235,23 @@ class World:
             topics=TOPICS,
             routes=[route(STEPS)],
             roles={"ana": frozenset({"lead"})},
-            config=RouterConfig(instance="r", partitions=1, retry_pause_s=0.001, idle_poll_s=0.005),
+            config=RouterConfig(
+                instance="r", partitions=1, retry_pause_s=0.001, idle_poll_s=0.005, membership_poll_s=0.005
+            ),
             clock=self.machine,
             entropy=SystemEntropy(),
             ready=ready,
             sight=self.machine.sight,
         )
-        async with asyncio.timeout(GENEROUS_S), asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(router.run())
-            await self.until(lambda: router.is_owning)
-            yield router
-            router.stop()
-            await running
+        with pytest.MonkeyPatch.context() as patch:
+            # how late ingress may notice that the router stops
+            patch.setattr(ingress, "_POLL_TIMEOUT_S", 0.005)
+            async with asyncio.timeout(GENEROUS_S), asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(router.run())
+                await self.until(lambda: router.is_owning)
+                yield router
+                router.stop()
+                await running
 
     async def until(self, condition: Callable[[], object]) -> None:
         while not condition():  # noqa: ASYNC110 - a router tells nobody of its state

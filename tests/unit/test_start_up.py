@@ -38,8 +38,8 @@ NOT_FOR_HELP = {
 }
 
 
-def loaded_by(*arguments: str, folder: Path, broker: str = "") -> set[str]:
-    env = {"PATH": "", "MESH_BROKER": broker or f"sqlite://{folder}/mesh.db", "MESH_DATA_DIR": str(folder / "data")}
+def loaded_by(*arguments: str, folder: Path, **settings: str) -> set[str]:
+    env = {"PATH": "", "MESH_BROKER": f"sqlite://{folder}/mesh.db", "MESH_DATA_DIR": str(folder / "data"), **settings}
     program = (
         "import atexit, sys; from mesh.cli import main; sys.argv[0] = 'mesh'\n"
         "atexit.register(lambda: print('loaded', *sys.modules, file=sys.stderr)); main()"
@@ -74,8 +74,9 @@ def test_the_help_loads_next_to_nothing(tmp_path: Path) -> None:
 
 
 def test_a_command_on_kafka_loads_no_broker_of_sqlite(tmp_path: Path) -> None:
-    # nobody listens on the port, so the command ends with an error once it has tried
-    modules = loaded_by("topics", folder=tmp_path, broker="kafka://127.0.0.1:1")
+    # without its file for TLS the command ends with an error as soon as it opens the broker
+    tls = {"MESH_KAFKA_SECURITY_PROTOCOL": "SSL", "MESH_KAFKA_CA_FILE": str(tmp_path / "absent.pem")}
+    modules = loaded_by("topics", folder=tmp_path, MESH_BROKER="kafka://127.0.0.1:1", **tls)
 
     assert "aiokafka" in modules
     assert "mesh.adapters.sqlite" not in modules
