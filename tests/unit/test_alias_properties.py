@@ -213,7 +213,6 @@ class Schedules(RuleBasedStateMachine):
 
 
 @pytest.mark.deep
-@pytest.mark.no_cover
 @pytest.mark.parametrize("machine", [Aliases, Schedules])
 def test_the_promises_hold_whatever_comes_in(machine: Any) -> None:
     run_state_machine_as_test(machine, settings=settings(max_examples=150, stateful_step_count=40))

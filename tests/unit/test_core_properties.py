@@ -607,7 +607,6 @@ def test_the_promises_hold_in_a_few_draws(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.deep
-@pytest.mark.no_cover
 def test_the_promises_hold_whatever_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(begin_portion, "PORTION", 2)
     SEEN.clear()

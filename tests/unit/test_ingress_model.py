@@ -213,7 +213,6 @@ def explore(bounds: Bounds, faults: Faults = Faults(), *, limit: int = 50_000_00
 
 
 @pytest.mark.deep
-@pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_no_interleaving_loses_an_input_or_decides_one_twice() -> None:
     problem, states = explore(Bounds(sources=4, instances=2, flying=4, starts=3))
     assert problem == ""

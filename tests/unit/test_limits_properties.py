@@ -340,7 +340,6 @@ class Limits(RuleBasedStateMachine):
 
 
 @pytest.mark.deep
-@pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_limits_hold_whatever_happens() -> None:
     SEEN.clear()
     run_state_machine_as_test(Limits, settings=settings(max_examples=120, stateful_step_count=60))

@@ -17,7 +17,6 @@ FAULT_LIMIT = 400_000  # states; the faults show within a fraction of it
 
 
 @pytest.mark.deep
-@pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_no_interleaving_breaks_the_lock() -> None:
     problem, states = explore(Bounds(routers=2, inputs=2, in_flight=1, takeovers=2))
     assert problem == ""

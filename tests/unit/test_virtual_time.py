@@ -29,7 +29,7 @@ def test_waiting_takes_no_real_time() -> None:
 
     began = time.monotonic()
     assert run(main) == pytest.approx(86_400, abs=0.01)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 3_600  # and not a day, however busy the machine is
 
 
 @pytest.mark.parametrize("seed", [None, *SEEDS])
