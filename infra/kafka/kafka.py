@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -37,6 +38,7 @@ START_TIMEOUT_S = 300.0  # a fresh start takes 2 s alone, and has taken 130 s wh
 STOP_TIMEOUT_S = 20.0
 FETCH_TIMEOUT_S = 600.0
 _POLL_S = 0.05
+_PORTS = (20_000, 32_000)
 
 _CONFIG = """\
 process.roles=broker,controller
@@ -105,7 +107,7 @@ class Access:
     def __init__(self, folder: Path, users: dict[str, str]) -> None:
         self.folder = folder
         self.users = users
-        self.ports = {name: _free_port() for name in ("sasl_ssl", "sasl_plaintext", "ssl")}
+        self.ports = {name: free_port() for name in ("sasl_ssl", "sasl_plaintext", "ssl")}
         folder.mkdir(parents=True, exist_ok=True)
         self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test-ca",
                       "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
@@ -286,8 +288,8 @@ class KafkaProcess:
         is_brief: bool = False,
     ) -> None:
         self.data = Path(data)
-        self.port = port or _free_port()
-        self._controller_port = _free_port()
+        self.port = port or free_port()
+        self._controller_port = free_port()
         self._heap_mb = heap_mb
         self._settings = settings or {}
         self._is_brief = is_brief
@@ -425,11 +427,17 @@ def answers(port: int) -> bool:
     return int.from_bytes(answer[12:16], "big") > 0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port that nobody has, below those that systems give to outgoing connections.
+
+    A broker that was killed comes back at its port, which nothing else may have taken meanwhile.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _run(kafka: KafkaProcess) -> int:

@@ -13,7 +13,7 @@ import pytest
 from log_checker import gather, read_topic
 from mesh_processes import MeshProcesses, Ran
 
-from infra.kafka.kafka import _free_port
+from infra.kafka.kafka import free_port
 from mesh.codec.approvals import Receipt, decode_receipt
 from mesh.codec.commands import CommandReceipt, decode_command_receipt
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
@@ -321,7 +321,7 @@ async def test_a_route_with_a_cycle_is_refused_with_its_line(sqlite_mesh: MeshPr
 
 
 async def test_every_command_tells_of_a_broker_that_is_not_there(sqlite_mesh: MeshProcesses) -> None:
-    mesh, nowhere = sqlite_mesh, f"kafka://127.0.0.1:{_free_port()}"
+    mesh, nowhere = sqlite_mesh, f"kafka://127.0.0.1:{free_port()}"
     (mesh.routes / "cycle.yaml").write_text(CYCLE.replace("needs: two, ", ""))
     commands = (
         ["router"],

@@ -7,7 +7,6 @@ test is skipped.
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -19,6 +18,8 @@ from urllib.parse import quote
 
 import pytest
 from mesh_processes import MeshProcesses, Process
+
+from infra.kafka.kafka import free_port
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "infra" / "observability" / "alerts.yml"
@@ -66,13 +67,6 @@ def port_of(process: Process) -> int | None:
     """Where a process serves its metrics; None: it does not yet."""
     found = re.search(r'"address": "127\.0\.0\.1:(\d+)".*metrics_served', process.text())
     return None if found is None else int(found[1])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def write_config(folder: Path, ports: list[int]) -> Path:
