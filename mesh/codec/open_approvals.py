@@ -300,7 +300,7 @@ def decode_open_note(value: bytes) -> OpenNote:
 
 
 class IndexedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What lists and filters need of a request. The payload is passed over."""
+    """What lists and filters need of a request. The payload is not decoded."""
 
     approval_id: str
     question: str
@@ -308,6 +308,7 @@ class IndexedRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: str | None = None
     asked_at: str = ""
     terms: Terms | None = None
+    payload: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _indexed: msgspec.json.Decoder[IndexedRequest] = msgspec.json.Decoder(IndexedRequest)
@@ -319,18 +320,26 @@ def decode_indexed_request(value: bytes) -> IndexedRequest:
 
 
 class _WithPayload(msgspec.Struct, frozen=True):
-    payload: Any
+    payload: msgspec.Raw
 
 
 _with_payload: msgspec.json.Decoder[_WithPayload] = msgspec.json.Decoder(_WithPayload)
 
 
-def payload_in(value: bytes) -> Any:
-    """The payload of a request, or of an edit."""
+def payload_in(value: bytes) -> msgspec.Raw:
+    """The payload of an edit, as JSON."""
     return _decoded(_with_payload, value).payload
 
 
-def _decoded(decoder: msgspec.json.Decoder[_P], value: bytes) -> _P:
+_any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+
+def decode_payload(text: str) -> Any:
+    """A payload from the JSON of it alone."""
+    return _decoded(_any, text)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_P], value: bytes | str) -> _P:
     try:
         return decoder.decode(value)
     except exact_json.DECODE_ERRORS as error:

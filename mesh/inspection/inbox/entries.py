@@ -19,7 +19,7 @@ from mesh.codec.open_approvals import (
     decode_open_payload,
     decode_open_request,
     decode_open_standing,
-    payload_in,
+    decode_payload,
 )
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
 from mesh.inspection.inbox.schema import NEVER
@@ -168,23 +168,14 @@ def _with_payload(
 ) -> list[str]:
     """Those of the rows whose payload is wanted.
 
-    All have to be looked into, since the total counts. They are read one after the other in the
-    order of the file, and none is kept.
+    All have to be looked into, since the total counts. None is kept.
     """
-    # an edition later than the first one goes before the request's
-    edited = {
-        row[0] for row in db.execute("SELECT approval_id FROM parts WHERE part = 'payload' AND value IS NOT NULL")
-    }
-    scan = "NOT INDEXED" if tuple(where) == ("1",) else ""
-    sql = (
-        f"SELECT approval_id, part, value FROM parts {scan} WHERE part IN ('payload', 'request') AND value IS NOT NULL "  # noqa: S608 - constants only
-        f"AND approval_id IN (SELECT approval_id FROM approvals WHERE {' AND '.join(where)})"
-    )
-    return [
-        approval_id
-        for approval_id, part, value in db.execute(sql, tuple(values))
-        if (part == PAYLOAD or approval_id not in edited) and wanted(payload_in(value))
-    ]
+    sql = "SELECT approval_id, value FROM payloads"
+    # in the order of the file, where no other filter has left a few
+    if tuple(where) != ("1",):
+        sql += f" WHERE approval_id IN (SELECT approval_id FROM approvals WHERE {' AND '.join(where)})"  # noqa: S608 - constants only
+    rows = db.execute(sql, tuple(values))
+    return [approval_id for approval_id, value in rows if wanted(decode_payload(value))]
 
 
 def _row(*columns: Any) -> OpenRow:

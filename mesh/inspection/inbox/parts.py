@@ -19,11 +19,12 @@ from mesh.codec.open_approvals import (
     decode_open_standing,
     log_offset,
     open_key,
+    payload_in,
 )
 from mesh.codec.times import parse_rfc3339
 from mesh.core import ids
 from mesh.core.approvals import Terms
-from mesh.core.open_approvals import REQUEST, STANDING
+from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
 from mesh.core.people import person_of
 from mesh.core.questions import found_among
 from mesh.errors import MalformedRecord
@@ -37,7 +38,7 @@ _KEEP: Final = (
     "WHERE log_offset <= ?3"
 )
 _THESE: Final = "approval_id IN (SELECT value FROM json_each(?))"
-_INDEXED: Final = (REQUEST, STANDING)
+_INDEXED: Final = (REQUEST, PAYLOAD, STANDING)
 _NOTE: Final = "note/"  # a part that begins so may be a question to somebody. The others change no row.
 
 
@@ -66,15 +67,17 @@ def _index(db: apsw.Connection, approval_ids: Sequence[str]) -> None:
     db.execute(f"DELETE FROM approvals WHERE {_THESE}", (these,))  # noqa: S608 - constants only
     # most are new, and have no rows in the others either
     if db.changes():
+        db.execute(f"DELETE FROM payloads WHERE {_THESE}", (these,))  # noqa: S608 - constants only
         db.execute(f"DELETE FROM entitled WHERE {_THESE}", (these,))  # noqa: S608 - constants only
         db.execute(f"DELETE FROM barred WHERE {_THESE}", (these,))  # noqa: S608 - constants only
         db.execute(f"DELETE FROM questioned WHERE {_THESE}", (these,))  # noqa: S608 - constants only
     found: dict[str, dict[str, bytes]] = {}
-    sql = f"SELECT approval_id, part, value FROM parts WHERE {_THESE} AND part IN (?, ?) AND value IS NOT NULL"  # noqa: S608 - constants only
+    sql = f"SELECT approval_id, part, value FROM parts WHERE {_THESE} AND part IN (?, ?, ?) AND value IS NOT NULL"  # noqa: S608 - constants only
     for approval_id, part, value in select(db, sql, these, *_INDEXED):
         found.setdefault(approval_id, {})[part] = value
     rows = [row for approval_id, parts in found.items() if (row := _rows(db, approval_id, parts)) is not None]
     db.executemany("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row.approval for row in rows))
+    db.executemany("INSERT INTO payloads VALUES (?, ?)", ((row.approval[0], row.payload) for row in rows))
     db.executemany("INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", (one for row in rows for one in row.entitled))
     db.executemany("INSERT OR IGNORE INTO questioned VALUES (?, ?, ?)", (one for row in rows for one in row.questioned))
     db.executemany("INSERT OR IGNORE INTO barred VALUES (?, ?)", (one for row in rows for one in row.barred))
@@ -84,6 +87,7 @@ class _Rows(NamedTuple):
     """The rows of one approval in each table."""
 
     approval: tuple[Any, ...]
+    payload: str
     entitled: Sequence[tuple[str, str, str]]
     questioned: Sequence[tuple[str, str, str]]
     barred: Sequence[tuple[str, str]]
@@ -101,6 +105,9 @@ def _rows(db: apsw.Connection, approval_id: str, parts: Mapping[str, bytes]) -> 
         due_at_ms = NEVER if deadline is None else parse_rfc3339(deadline)
         entitled = _entitled(request, standing)
         questioned = _questioned(db, approval_id, request.terms, standing)
+        # an edit goes before what was asked
+        payload = payload_in(parts[PAYLOAD]) if PAYLOAD in parts else request.payload
+        text = bytes(payload).decode()
     except (MalformedRecord, ValueError):
         return None
     named = ids.parse_step_id(approval_id)
@@ -108,6 +115,7 @@ def _rows(db: apsw.Connection, approval_id: str, parts: Mapping[str, bytes]) -> 
     row = (approval_id, workflow_id, ids.route_of(workflow_id), step, request.question, request.role)
     return _Rows(
         (*row, asked_at_ms, due_at_ms),
+        text,
         [(*who, approval_id) for who in entitled],
         [(*who, approval_id) for who in questioned],
         [(approval_id, name) for name in _barred(request.terms, standing)],
