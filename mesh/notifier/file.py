@@ -107,17 +107,14 @@ class NoticeFile:
     def take(self, partition: int, position: Position, notices: Iterable[Notice], to_look_at: Iterable[str]) -> None:
         """Write what a partition's next records say, and what to look at because of it."""
         with transaction(self._db):
-            self._put(notices)
-            self.looks.put(to_look_at, 0)
+            self._db.executemany(_PUT, (_row(one, partition) for one in notices))
+            self.looks.put_now((one, partition) for one in to_look_at)
             self._db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", (partition, *position))
 
     def settle(self, notices: Iterable[Notice]) -> None:
         """Write what became of notices, once the topic has it."""
         with transaction(self._db):
-            self._put(notices)
-
-    def _put(self, notices: Iterable[Notice]) -> None:
-        self._db.executemany(_PUT, map(_row, notices))
+            self._db.executemany(_PUT, (_row(one, notice_partition(notice_key(one))) for one in notices))
 
     def forget_before(self, at_ms: int) -> None:
         self._db.execute("DELETE FROM notices WHERE at_ms < ? AND status <> 'due'", (at_ms,))
@@ -184,9 +181,8 @@ class NoticeFile:
         self._db.execute(sql, (until_ms, person, kind))
 
 
-def _row(notice: Notice) -> tuple[str | int | bytes, ...]:
-    key = notice_key(notice)
-    own = (notice.id, notice.channel, key, notice_partition(key), notice.person, notice.status, notice.at_ms)
+def _row(notice: Notice, partition: int) -> tuple[str | int | bytes, ...]:
+    own = (notice.id, notice.channel, notice_key(notice), partition, notice.person, notice.status, notice.at_ms)
     return (*own, _encode(notice))
 
 

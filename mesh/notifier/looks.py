@@ -10,7 +10,9 @@ mark says looks at everything once. Looks of partitions that another notifier ha
 are ours: what was told meanwhile is on the topic.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 import apsw
@@ -24,7 +26,9 @@ CREATE INDEX looks_by_time ON looks (partition, at_ms);
 CREATE TABLE inbox_mark (mark TEXT NOT NULL);
 CREATE TABLE people (person TEXT PRIMARY KEY, mark TEXT NOT NULL) WITHOUT ROWID;
 """
-_ADD: Final = "INSERT INTO looks VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET at_ms = ?3 WHERE at_ms > ?3"
+_ADD_NOW: Final = "INSERT INTO looks VALUES (?, ?, 0) ON CONFLICT DO UPDATE SET at_ms = 0 WHERE at_ms > 0"
+_DUE_AMONG: Final = "SELECT approval_id FROM looks WHERE approval_id IN (SELECT value FROM json_each(?)) AND at_ms = 0"
+_MANY: Final = 5_000  # approvals for which it is asked at once whether they are due
 
 
 class Looks:
@@ -33,14 +37,21 @@ class Looks:
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
 
-    def add(self, approval_ids: Iterable[str], at_ms: int) -> None:
-        """Have these approvals looked at, then or sooner."""
+    def add_now(self, approval_ids: Iterable[str]) -> None:
+        """Have these approvals looked at now."""
         with transaction(self._db):
-            self.put(approval_ids, at_ms)
+            self._put(approval_ids)
 
-    def put(self, approval_ids: Iterable[str], at_ms: int) -> None:
-        """The same, in a transaction of the caller's."""
-        self._db.executemany(_ADD, ((one, notice_partition(one), at_ms) for one in approval_ids))
+    def put_now(self, placed: Iterable[tuple[str, int]]) -> None:
+        """The same in a transaction of the caller's, which knows the partition of each."""
+        self._db.executemany(_ADD_NOW, placed)
+
+    def _put(self, approval_ids: Iterable[str]) -> None:
+        ids = iter(approval_ids)
+        while some := list(islice(ids, _MANY)):
+            # at a first start all are due already, and that is found sooner than a partition
+            due = {row[0] for row in select(self._db, _DUE_AMONG, json.dumps(some))}
+            self.put_now((one, notice_partition(one)) for one in some if one not in due)
 
     def due(self, partitions: Collection[int], now_ms: int, limit: int) -> list[str]:
         """The approvals to look at now, those of the earliest time first in each partition."""
@@ -66,10 +77,10 @@ class Looks:
         row = select_one(self._db, "SELECT mark FROM inbox_mark")
         return "" if row is None else str(row[0])
 
-    def add_read(self, approval_ids: Iterable[str], mark: str) -> None:
-        """Have what the inbox has read looked at now."""
+    def add_read(self, placed: Iterable[tuple[str, int]], mark: str) -> None:
+        """Have what the inbox has read looked at now: approvals, each with its partition."""
         with transaction(self._db):
-            self.put(approval_ids, 0)
+            self.put_now(placed)
             self._db.execute("DELETE FROM inbox_mark")
             self._db.execute("INSERT INTO inbox_mark VALUES (?)", (mark,))
 
@@ -80,7 +91,7 @@ class Looks:
     def add_of_people(self, approval_ids: Iterable[str], people: Mapping[str, str]) -> None:
         """Have these looked at now, since people are others. `people`: all, as they are now."""
         with transaction(self._db):
-            self.put(approval_ids, 0)
+            self._put(approval_ids)
             self._db.execute("DELETE FROM people")
             self._db.executemany("INSERT INTO people VALUES (?, ?)", people.items())
 

@@ -16,7 +16,7 @@ was silent for too long; the ids are the same then.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from mesh.codec.channels import DailyTime
 from mesh.codec.notices import Notice, notice_id, notice_key, notice_partition
-from mesh.codec.open_approvals import payload_in
+from mesh.codec.open_approvals import decode_payload
 from mesh.codec.times import rfc3339
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, UnknownFormat
@@ -242,15 +242,16 @@ class Notifier:
         self._file.looks.looked([*looks, *again])
         return bool(ids or notices)
 
-    def _taken(self, approval_ids: Collection[str]) -> None:
-        self._file.looks.add_read(approval_ids, self._inbox.mark())
+    def _taken(self, approvals: Mapping[str, int]) -> None:
+        self._file.looks.add_read(approvals.items(), self._inbox.mark())
 
     def _look_at_all(self) -> None:
         """Have looked at what is open, and at what was told and is not open any more."""
         looks, db = self._file.looks, self._inbox.db
         for told in _portions(self._file.told_keys()):
-            looks.add(gone_among(db, told), 0)
-        looks.add_read((row[0] for row in db.execute("SELECT approval_id FROM approvals")), self._inbox.mark())
+            looks.add_now(gone_among(db, told))
+        every = (row[0] for row in db.execute("SELECT approval_id FROM approvals"))
+        looks.add_read(((one, notice_partition(one)) for one in every), self._inbox.mark())
 
     async def _refresh_people(self) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -410,13 +411,9 @@ class Notifier:
     def _shown(self, waiting: Waiting) -> Shown:
         if not self._config.include_payload:
             return Shown(waiting.choices)
-        sql = (
-            "SELECT value FROM parts WHERE approval_id = ? AND part IN ('payload', 'request') AND value IS NOT NULL "
-            "ORDER BY part LIMIT 1"
-        )
-        row = select_one(self._inbox.db, sql, waiting.approval_id)
+        row = select_one(self._inbox.db, "SELECT value FROM payloads WHERE approval_id = ?", waiting.approval_id)
         try:
-            return Shown(waiting.choices) if row is None else Shown(waiting.choices, payload_in(row[0]))
+            return Shown(waiting.choices) if row is None else Shown(waiting.choices, decode_payload(row[0]))
         except MalformedRecord:
             return Shown(waiting.choices)
 

@@ -5,6 +5,7 @@ in memory.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -13,14 +14,23 @@ from secrets import token_hex
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from scenario_table import LONG, SCENARIOS
+from scenario_table import LONG, SCENARIOS, Scenario
 
 from infra.kafka.kafka import KafkaProcess
+from mesh.codec.approvals import decode_receipt
 from mesh.testing import MeshKit
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 AT_ONCE = 6
+APPROVALS = HERE.parents[1] / "docs" / "approvals.md"
+NOT_SHOWN = {
+    "failed": "a router must have an error of its own: tests/unit/test_receipts.py",
+    "poison": "routers must die on the answer: tests/unit/test_receipts.py",
+    "superseded": "a broker has answers in the order of their times: tests/unit/test_decide_voting.py",
+    "unreadable": "the broker's record must be damaged: tests/integration/test_kafka_foreign_batches.py",
+}
+"""Codes of receipts that no scenario can have, and why."""
 Played = Mapping[str, Future[str]]
 
 for file in sorted(HERE.glob("scenarios_*.py")):
@@ -154,3 +164,25 @@ def test_long_on_kafka(name: str, long_on_kafka: Played) -> None:
 
 def test_every_golden_file_has_its_scenario() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(SCENARIOS)
+
+
+def documented() -> set[str]:
+    """The codes on the page: those of its table, and those of the text above it."""
+    page = APPROVALS.read_text()
+    section = page[page.index("\n## Receipts") : page.index("\n## Notifications")]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    listed = section[section.index("An answer that is accepted has the code") : section.index("codes of a refusal")]
+    return set(re.findall(r"`(\w+)`", " ".join([*rows, listed])))
+
+
+def codes_in(play: Scenario) -> set[str]:
+    with MeshKit() as mesh:
+        play(mesh)
+        receipts = [one for one in mesh.stage.receipt_records if one.topic == mesh.stage.topics.receipts]
+        return {decode_receipt(one).code for one in receipts}
+
+
+def test_every_code_of_a_receipt_is_in_a_scenario() -> None:
+    found = set[str]().union(*map(codes_in, SCENARIOS.values()))
+    assert found == documented() - NOT_SHOWN.keys()
+    assert found.isdisjoint(NOT_SHOWN)

@@ -145,13 +145,14 @@ def test_new_addresses_are_tried_at_once(tmp_path: Path) -> None:
     play(tmp_path, ROLES, scene, **TWO)
 
 
-def test_an_approval_is_looked_at_at_the_sooner_of_two_times(tmp_path: Path) -> None:
+def test_a_change_has_an_approval_looked_at_now_whenever_it_was_to_be(tmp_path: Path) -> None:
     file = NoticeFile.open(tmp_path / "n.sqlite")
     looks, everywhere = file.looks, range(NOTICE_PARTITIONS)
     assert looks.due(everywhere, 1, 10) == []
-    looks.add(["a"], 5)
-    looks.add(["a"], 9)
-    assert (looks.due(everywhere, 4, 10), looks.due(everywhere, 5, 10)) == ([], ["a"])
-    looks.looked([("a", 7)])
+    looks.add_now(["a", "b"])
+    assert sorted(looks.due(everywhere, 0, 10)) == ["a", "b"]
+    looks.looked([("a", 7), ("b", None)])
     assert (looks.due(everywhere, 6, 10), looks.due(everywhere, 7, 10)) == ([], ["a"])
+    looks.add_of_people(["a", "b"], {})
+    assert sorted(looks.due(everywhere, 0, 10)) == ["a", "b"]
     file.close()

@@ -9,7 +9,7 @@ week, so after that an end may have been missed. It also starts over where the b
 record than the file at the last place that the file has read.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -46,13 +46,14 @@ class Inbox:
         now_ms: Callable[[], int],
         on_progress: Callable[[int], None] | None = None,
         on_unkept: Callable[[str], None] = lambda _: None,
-        on_taken: Callable[[Collection[str]], None] = lambda _: None,
+        on_taken: Callable[[Mapping[str, int]], None] = lambda _: None,
     ) -> None:
         """Take what to read, and where to keep what was read.
 
         `on_progress` is called now and then with the number of records that are still to be read.
         `on_unkept` is called with the reason where the file can't be written: then all of it is
-        kept in memory. `on_taken` is called with the approvals about which something was written.
+        kept in memory. `on_taken` is called with the approvals about which something was
+        written, each with the partition of its records.
         """
         self._broker = broker
         self._topic = topics.open_approvals
@@ -188,14 +189,14 @@ class Inbox:
         return known is not None and record.offset == known[0] - 1 and record_digest(record) != known[1]
 
     def _write(self, records: Sequence[Record]) -> None:
-        taken: set[str] = set()
+        taken: dict[str, int] = {}
         with transaction(self.db):
             for partition, batch in groupby(sorted(records, key=_place), key=lambda record: record.partition):
                 row = select_one(self.db, "SELECT next_offset FROM positions WHERE partition = ?", partition)
                 # another process may have written some of them
                 new = [record for record in batch if row is None or record.offset >= row[0]]
                 if new:
-                    taken.update(take(self.db, new))
+                    taken.update(dict.fromkeys(take(self.db, new), partition))
                     last = (partition, new[-1].offset + 1, record_digest(new[-1]))
                     self.db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", last)
         self._on_taken(taken)
