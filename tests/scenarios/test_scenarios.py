@@ -186,3 +186,14 @@ def test_every_code_of_a_receipt_is_in_a_scenario() -> None:
     found = set[str]().union(*map(codes_in, SCENARIOS.values()))
     assert found == documented() - NOT_SHOWN.keys()
     assert found.isdisjoint(NOT_SHOWN)
+
+
+def test_every_rule_of_approvals_names_its_scenario() -> None:
+    """The page lists the scenarios of approvals, and none that is not there."""
+    page = APPROVALS.read_text()
+    section = page[page.index("\n### Rules and their scenarios") : page.index("\n### Speed")]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ") and "`" in line]
+    listed = set(re.findall(r"`([a-z-]+)`", " ".join(rows)))
+    of_approvals = {"scenarios_approvals", "scenarios_answers"}
+    expected = {name for name, play in SCENARIOS.items() if play.__module__ in of_approvals}
+    assert expected <= listed <= set(SCENARIOS)

@@ -181,6 +181,8 @@ def verdict(receipt: Receipt) -> Text:
     line.append(f"  {printable(receipt.message or receipt.approval_id)}", style="default")
     if receipt.code == "role":
         line.append("\n`mesh people` shows who has which role; --by says who you are", style="dim")
+    if receipt.code == "choice":
+        line.append("\n`mesh choose ID CHOICE` names one", style="dim")
     if receipt.code == "delegation":
         line.append("\n`mesh delegations` shows who may answer for whom", style="dim")
     return line

@@ -141,7 +141,7 @@ def show_approval(session: Session, *, approval_id: str, is_audit: bool) -> None
         session.emit(known | _ended(one))
         return
     if one.asked is not None:
-        session.show(card(one.asked, session.now_ms()))
+        session.show(card(one.asked, session.now_ms(), is_open=False))
     named = "" if one.asked is not None else f"{printable(one.approval_id)} is "
     session.show(Text(f"{named}closed: {printable(ending(one, session.now_ms()))}", style="yellow"))
 
@@ -173,20 +173,17 @@ def _deadline(row: OpenRow, now_ms: int) -> Text:
     return Text(until(row.deadline_at_ms, now_ms), style="yellow" if near else "default")
 
 
-def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple[str, str]] = ()) -> Panel:
+def card(
+    one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple[str, str]] = (), is_open: bool = True
+) -> Panel:
     """One approval as an approver reads it: the question, its context and the whole payload.
 
-    `known`: what the caller knows besides, as names and values.
+    `known`: what the caller knows besides, as names and values. Of one that is not open, what was
+    asked is shown alone: neither a deadline nor how the votes are.
     """
     row, request = one.row, one.request
     about = Text()
     about.append(printable(row.question) + "\n", style="bold")
-    expiry = {
-        "reject": "then it is rejected",
-        "approve": "then it is approved",
-        "incident": "then an operator is asked",
-    }
-    deadline = until(row.deadline_at_ms, now_ms)
     facts = [
         *known,
         ("workflow", row.workflow_id),
@@ -197,12 +194,9 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
     ]
     if request.terms is not None and request.terms.signed != "none":
         facts.append(("signed", _SIGNED[request.terms.signed]))
-    if request.terms is not None and request.on_expiry != "incident":
-        expiry[request.on_expiry] = f"then it comes to {request.terms.expiry_choice}"
-    facts.append(
-        ("deadline", f"{deadline}, {expiry[request.on_expiry]}" if row.deadline_at_ms is not None else deadline)
-    )
-    facts += _voting(one, now_ms)
+    if is_open:
+        facts.append(("deadline", until(row.deadline_at_ms, now_ms) + _expiry(one)))
+        facts += _voting(one, now_ms)
     for name, value in facts:
         about.append(f"{name:<10}", style="dim")
         about.append(printable(value) + "\n")
@@ -211,6 +205,21 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
     return Panel(about, title=position or None, title_align="left", border_style="dim", padding=(1, 2))
 
 
+def _expiry(one: Waiting) -> str:
+    """What its deadline does, if it has one."""
+    terms, on_expiry = one.request.terms, one.request.on_expiry
+    if one.row.deadline_at_ms is None:
+        return ""
+    if terms is not None and _has_choices(terms) and on_expiry != "incident":
+        return f", then the choice is {terms.expiry_choice}"
+    return f", {_EXPIRY[on_expiry]}"
+
+
+_EXPIRY: Final = {
+    "reject": "then it is rejected",
+    "approve": "then it is approved",
+    "incident": "then an operator is asked",
+}
 _SIGNED: Final = {"own": "with your own key (--key FILE)", "gateway": "with a key (--key FILE)"}
 
 

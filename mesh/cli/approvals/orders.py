@@ -5,7 +5,8 @@ the workflow's owner to decide: each command waits for its receipt.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import click
 import msgspec
@@ -134,6 +135,13 @@ def _time_ms(text: str | None) -> int:
         raise click.UsageError(f"--until: {error}") from error
 
 
+_DONE: Final[Mapping[Command, str]] = {
+    "extend": "deadline moved",
+    "reassign": "reassigned",
+    "void": "vote taken back",
+}
+
+
 def _run(
     session: Session, command: Command, part: str, order: ApprovalOrder, *, by: str, reason: str, timeout_s: float
 ) -> None:
@@ -141,7 +149,7 @@ def _run(
     if session.as_json:
         session.emit(receipt)
     elif receipt.status == "accepted":
-        session.show(Text(receipt.command, style="bold green") + Text(f"  {printable(part)}", style="default"))
+        session.show(Text(_DONE[command], style="bold green") + Text(f"  {printable(part)}", style="default"))
     else:
         refused = Text(f"refused ({printable(receipt.code)})", style="bold red")
         session.show(refused + Text(f"  {printable(receipt.message)}", style="default"))
