@@ -15,6 +15,7 @@ from sample_mesh import TOPICS, Writer, asked, partition, run, started, workflow
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import mesh
+from mesh.cli.approvals.answer import KEYS, offered
 from mesh.cli.approvals.commands import verdict
 from mesh.codec.approvals import Receipt, decode_response
 from mesh.codec.commands import decode_command
@@ -274,6 +275,21 @@ def test_a_receipt_on_one_line(code: str, closed: bool, line: str) -> None:
     assert str(verdict(replace(receipt, code="noted", closed=False, have=2))).startswith("noted (2 of 2)")
 
 
+@pytest.mark.parametrize(
+    ("choices", "rejects", "keys"),
+    [
+        (("approve", "reject"), ("reject",), KEYS),
+        (("pay", "reject"), ("reject",), f"c choose   {KEYS}"),
+        (("cash", "card", "reject"), ("reject",), "c choose   r reject   e edit   s skip   q quit"),
+        (("cash", "card"), (), "c choose   e edit   s skip   q quit"),
+        (("pay", "wait", "never"), ("wait", "never"), "c choose   a approve   e edit and approve   s skip   q quit"),
+    ],
+)
+def test_only_keys_that_can_count_are_offered(choices: tuple[str, ...], rejects: tuple[str, ...], keys: str) -> None:
+    assert offered(KEYS, Terms(groups=(), choices=choices, rejects=rejects))[0] == keys
+    assert offered(KEYS, None) == (KEYS, ())
+
+
 def test_the_read_model_knows_each_answer_and_the_end(folder: Path) -> None:
     about: dict[str, Any] = {"step": "review", "approval_id": ID}
     closed = ApprovalClosed2(
@@ -348,12 +364,12 @@ def test_mine_is_also_what_one_may_answer_for_others(folder: Path, monkeypatch: 
         "delegated nothing" in call("approve", "--mine", "--for", "ana", "--by", "fay", "--yes", "--expect", "1").stderr
     )
     monkeypatch.setattr("mesh.cli.session.Session.is_interactive", True)
-    # e is no key there: who answers for somebody edits nothing
+    # e is no key there, since who answers for somebody edits nothing, nor is a, with these choices
     one_by_one = CliRunner().invoke(
-        mesh, ["approvals", "answer", "--for", "gus", "--by", "fay", "--timeout", "0.01"], input="ea"
+        mesh, ["approvals", "answer", "--for", "gus", "--by", "fay", "--timeout", "0.01"], input="eacvoucher\n\n"
     )
     assert (one_by_one.exit_code, "as fay, for gus" in one_by_one.stdout) == (5, True), one_by_one.output
-    assert (sent(folder).by, sent(folder).decision, sent(folder).on_behalf) == ("fay", "approve", "gus")
+    assert (sent(folder).by, sent(folder).choice, sent(folder).on_behalf) == ("fay", "voucher", "gus")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

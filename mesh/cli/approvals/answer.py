@@ -6,7 +6,7 @@ it. `mesh.cli.approvals.commands` sends the answer.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import click
@@ -154,10 +154,9 @@ def ask(
     Ctrl-C and Esc while something is typed go back to the keys. At the keys, with `back`, Esc goes
     to the list, and Ctrl-C raises `KeyboardInterrupt`, as it does while a key is waited for.
     """
-    choices = () if one.request.terms is None else one.request.terms.choices
-    has_choices = bool(choices) and choices != Terms(groups=()).choices
+    keys, choices = offered(keys, one.request.terms)
     while True:
-        session.show(Text(f"c choose   {keys}" if has_choices else keys, style="cyan"))
+        session.show(Text(keys, style="cyan"))
         key = click.getchar().lower()
         if back and key in {ESC, "\x03"}:
             return "list"
@@ -166,10 +165,7 @@ def ask(
         if key == "s":
             return "skip"
         try:
-            # a key that is not offered is none
-            found = _answer_by_key(
-                session, one, key if key in f"c {keys}".split() else "", choices if has_choices else ()
-            )
+            found = _answer_by_key(session, one, key, keys.split(), choices)
         except (KeyboardInterrupt, click.Abort, _Back):
             session.show(Text("nothing is sent", style="dim"))
             continue
@@ -177,13 +173,27 @@ def ask(
             return found
 
 
+def offered(keys: str, terms: Terms | None) -> tuple[str, Sequence[str]]:
+    """The keys that can count here, and the choices beyond approve and reject."""
+    if terms is None or terms.choices == Terms(groups=()).choices:
+        return keys, ()
+    # approve and reject mean a choice only where there is one such choice
+    if len(terms.choices) - len(terms.rejects) != 1:
+        keys = keys.replace("a approve   ", "").replace("edit and approve", "edit")
+    if len(terms.rejects) != 1:
+        keys = keys.replace("r reject   ", "")
+    return f"c choose   {keys}", terms.choices
+
+
 class _Back(Exception):
     """Esc was typed."""
 
 
-def _answer_by_key(session: Session, one: Waiting, key: str, choices: Sequence[str]) -> Answer | None:
+def _answer_by_key(
+    session: Session, one: Waiting, key: str, keys: Collection[str], choices: Sequence[str]
+) -> Answer | None:
     """The answer that a key begins; None if there is none."""
-    match key:
+    match key if key in keys else "":
         case "a":
             return Answer(decision="approve")
         case "r":
@@ -193,7 +203,9 @@ def _answer_by_key(session: Session, one: Waiting, key: str, choices: Sequence[s
             return Answer(decision="choose", choice=chosen, reason=_typed("reason"))
         case "e":
             payload = edit(session, one)
-            return None if payload is UNEDITED else Answer(decision="approve", payload=payload)
+            return (
+                None if payload is UNEDITED else Answer(decision="approve" if "a" in keys else "edit", payload=payload)
+            )
         case _:
             return None
 
