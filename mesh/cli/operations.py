@@ -7,7 +7,7 @@ them, and routers carry them out.
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Final, NamedTuple
 
@@ -24,7 +24,7 @@ from mesh.cli.text.tables import plain_table
 from mesh.codec.operations import Ordered, Stopped, encode_operation
 from mesh.codec.times import rfc3339
 from mesh.errors import OperatorError, TopicMissing
-from mesh.inspection.operations import VERDICTS, Result, Verdict, counts, known, results, standing
+from mesh.inspection.operations import VERDICTS, Result, Verdict, known, results, standing, tallied
 from mesh.inspection.read_model import ReadModel
 from mesh.ports import Broker
 from mesh.services.operations import Operation, OperationsReader, send
@@ -34,15 +34,15 @@ STYLES: Final[dict[Verdict, str]] = {"done": "green", "refused": "red", "waiting
 
 
 class View(NamedTuple):
-    """An operation, and what has become of it so far."""
+    """An operation, and what has become of it so far.
+
+    `results`: of each workflow, where they are shown.
+    """
 
     operation: Operation
     ordered: Ordered
-    results: list[Result]
-
-    @property
-    def counts(self) -> dict[Verdict, int]:
-        return counts(self.results)
+    counts: dict[Verdict, int]
+    results: Sequence[Result] = ()
 
     @property
     def standing(self) -> str:
@@ -111,12 +111,12 @@ def stop(session: Session, *, part: str, by: str, reason: str) -> None:
 
 async def _all(session: Session) -> list[View]:
     async with opened(session) as (_, model, reader):
-        return [View(one, ordered, results(model.db, one)) for one, ordered in known(reader.operations)]
+        return [View(one, ordered, tallied(model.db, one)) for one, ordered in known(reader.operations)]
 
 
 async def _one(session: Session, part: str) -> View:
     async with opened(session) as (_, model, reader):
-        return _view(model, reader, _pick(session, reader, part, changes=False))
+        return with_results(model, _view(model, reader, _pick(session, reader, part, changes=False)))
 
 
 async def _stop(session: Session, part: str, by: str, reason: str) -> View:
@@ -147,7 +147,12 @@ def _view(model: ReadModel, reader: OperationsReader, operation_id: str) -> View
     operation = reader.operations[operation_id]
     if operation.ordered is None:
         raise OperatorError(f"operation {operation_id} was never ordered")
-    return View(operation, operation.ordered, results(model.db, operation))
+    return View(operation, operation.ordered, tallied(model.db, operation))
+
+
+def with_results(model: ReadModel, view: View) -> View:
+    """The same with what became of each workflow."""
+    return view._replace(results=results(model.db, view.operation))
 
 
 @asynccontextmanager

@@ -57,8 +57,10 @@ def tallied(db: apsw.Connection, operation: Operation) -> dict[Verdict, int]:
     """The counts alone, without a look at each workflow."""
     done, refused = queries.count_commands_of(db, operation.id)
     total = 0 if operation.ordered is None else operation.ordered.total
-    unsent = len(operation.unsent) + (max(0, total - operation.sent) if operation.stopped is not None else 0)
-    waiting = max(0, total - done - refused - unsent)
+    unsent = len(operation.unsent) + (total - operation.sent if operation.stopped is not None else 0)
+    # a router that dies before its note has sent more than the note says
+    unsent = min(unsent, total - done - refused)
+    waiting = total - done - refused - unsent
     return {"done": done, "refused": refused, "waiting": waiting, "not sent": unsent}
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from click.testing import CliRunner, Result
 from sample_mesh import TOPICS, Writer, workflow
@@ -16,6 +17,7 @@ from mesh.cli.app import mesh
 from mesh.codec.commands import decode_command
 from mesh.codec.operations import Progress, encode_operation
 from mesh.core import events as ev
+from mesh.inspection.read_model.schema import select
 from mesh.ports import Broker, TopicPartition, TopicSpec
 from mesh.services.operations import send
 from mesh.services.router.operations import OperationRunner
@@ -32,18 +34,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "COLUMNS": "160",
     }.items():
         monkeypatch.setenv(name, value)
-
-    async def failing(broker: Broker) -> None:
-        writer = Writer(broker)
-        await writer.create_topics()
-        await broker.create_topics([TopicSpec(TOPICS.operations, 1)])
-        for number in range(2):
-            await writer.take_over(number)
-        for number in NUMBERS:
-            await fail_at(writer, number, "charge", f"order {number} is late", agent="pay")
-
     with_broker(tmp_path, failing)
     return tmp_path
+
+
+async def failing(broker: Broker, numbers: Sequence[int] = NUMBERS) -> None:
+    writer = Writer(broker)
+    await writer.create_topics()
+    await broker.create_topics([TopicSpec(TOPICS.operations, 1)])
+    for number in range(2):
+        await writer.take_over(number)
+    for number in numbers:
+        await fail_at(writer, number, "charge", f"order {number} is late", agent="pay")
 
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> Any:
@@ -85,6 +87,24 @@ def test_a_dry_run_counts_by_route_and_step_and_orders_nothing(folder: Path) -> 
     found = call_json("workflows", "retry", "--step", "charge", "--dry-run")
     assert found["workflows"] == [workflow(number) for number in NUMBERS]
     assert call_json("operations")["total"] == 0
+
+
+def test_a_preview_asks_as_much_of_many_workflows_as_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counting(db: apsw.Connection, sql: str, *values: Any) -> list[Any]:
+        asked.append(sql)
+        return select(db, sql, *values)
+
+    for module in ("incident_rows", "workflow_rows"):
+        monkeypatch.setattr(f"mesh.inspection.read_model.queries.{module}.select", counting)
+    call("workflows", "retry", "--agent", "pay", "--dry-run")
+    of_three = len(asked)
+    (folder / "one").mkdir()
+    monkeypatch.setenv("MESH_BROKER", f"sqlite://{folder}/one/mesh.db")
+    with_broker(folder / "one", lambda broker: failing(broker, [1]))
+    call("workflows", "retry", "--agent", "pay", "--dry-run")
+    assert len(asked) == 2 * of_three > 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from mesh.cli.operations import exit_if_refused, follow, opened, tell
+from mesh.cli.operations import exit_if_refused, follow, opened, tell, with_results
 from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
 from mesh.cli.workflows.filters import FilterOptions, WorkflowFilter, workflow_filter, workflow_filters
@@ -133,7 +133,7 @@ async def _choose(session: Session, wanted: Wanted, options: BulkOptions) -> _Ch
         rows, to = list(reversed(page)), dict[str, str]()
         if wanted.refine is not None:
             rows, to = await wanted.refine(broker, rows)
-        kinds = Counter((row.route, step) for row in rows for step in _steps(model, row, wanted.step))
+        kinds = _kinds(model, rows, wanted.step)
         return _Chosen(rows, " ".join(found.parts), kinds, to)
 
 
@@ -160,11 +160,14 @@ def _check(session: Session, model: ReadModel, found: WorkflowFilter, page: Sequ
         raise NotFound(f"{found.why_none(model)}; nothing was sent")
 
 
-def _steps(model: ReadModel, row: WorkflowRow, step: str | None) -> set[str]:
-    """The steps of a workflow that wait for an operator, without items' numbers."""
-    incidents = queries.incidents_of(model.db, row.workflow_id, limit=_KINDS) if row.incidents else ()
-    names = {one.step.partition("[")[0] for one in incidents}
-    return {step} if step is not None else names or {""}
+def _kinds(model: ReadModel, rows: Sequence[WorkflowRow], step: str | None) -> Counter[tuple[str, str]]:
+    """How many of these workflows wait for an operator at which step, without items' numbers."""
+    if step is not None:
+        return Counter((row.route, step) for row in rows)
+    found = Counter((row.route, "") for row in rows if not row.incidents)
+    with_incidents = [row.workflow_id for row in rows if row.incidents]
+    found.update({(route, name): count for route, name, count in queries.kinds_of(model.db, with_incidents)})
+    return found
 
 
 def _preview(
@@ -225,6 +228,7 @@ async def _order(session: Session, wanted: Wanted, options: BulkOptions, chosen:
         # at least as long as it takes at this rate
         needed_s = len(workflow_ids) / options["rate"]
         view = await follow(session, model, reader, operation, 0 if options["detach"] else needed_s + wanted.timeout_s)
+        view = with_results(model, view)
     tell(session, view)
     if view.counts["waiting"] and not options["detach"]:
         raise TimeoutError(

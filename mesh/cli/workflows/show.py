@@ -100,7 +100,7 @@ async def _list(
         if where is not None and where.problem and not page:
             session.note(f"of some workflows it can't be told whether it holds: {where.problem}")
         named = [row.workflow_id for row in page if row.incidents]
-        return page, {name: queries.incidents_of(model.db, name, limit=STEPS_NAMED) for name in named}
+        return page, queries.incidents_of(model.db, named, limit=STEPS_NAMED)
 
 
 async def _list_at_console(

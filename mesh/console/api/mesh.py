@@ -60,11 +60,7 @@ async def _workflows(asking: Asking) -> Listed[WorkflowItem]:
             limit=given.rows,
             after=given.after,
         )
-        named = {
-            row.workflow_id: queries.incidents_of(db, row.workflow_id, limit=_STEPS_NAMED)
-            for row in page
-            if row.incidents
-        }
+        named = queries.incidents_of(db, [row.workflow_id for row in page if row.incidents], limit=_STEPS_NAMED)
         return listed([workflow_item(row, named.get(row.workflow_id, ())) for row in page], page)
 
     return await asking.desk.log(found)

@@ -124,10 +124,9 @@ def _found(db: apsw.Connection, workflow_id: str, *, names_others: bool) -> Foun
         near = queries.workflows_containing(db, workflow_id, limit=_NEAR)
         hint = f" Near it: {', '.join(near.ids)}." if near.ids and names_others else ""
         raise NotFound(f"There is no workflow {workflow_id}, or its memory has ended.{hint}")
-    causes = {}
-    for one in queries.incidents_of(db, workflow_id, limit=STEPS):
-        alike = queries.causes(db, only={"cause": one.cause}, limit=1)
-        causes[one.step] = (one.cause, alike[0].workflows if alike else 1)
+    incidents = queries.incidents_of(db, [workflow_id], limit=STEPS).get(workflow_id, ())
+    alike = {one: queries.causes(db, only={"cause": one}, limit=1) for one in {each.cause for each in incidents}}
+    causes = {one.step: (one.cause, alike[one.cause][0].workflows if alike[one.cause] else 1) for one in incidents}
     return Found(
         rows,
         state,

@@ -96,10 +96,20 @@ def incidents(
     return listing.page(db, IncidentRow, limit=limit, after=after)
 
 
-def incidents_of(db: apsw.Connection, workflow_id: str, *, limit: int) -> list[IncidentRow]:
-    """The open incidents of one workflow, the oldest first."""
-    sql = f"SELECT {_INCIDENT} FROM {_INCIDENTS} WHERE i.workflow_id = ? ORDER BY i.since_ms, i.step LIMIT ?"  # noqa: S608 - constants only
-    return [IncidentRow(*row) for row in select(db, sql, workflow_id, limit)]
+def incidents_of(db: apsw.Connection, workflow_ids: Sequence[str], *, limit: int) -> dict[str, list[IncidentRow]]:
+    """The open incidents of these workflows, the oldest first, at most `limit` of each.
+
+    A workflow without one is not in it.
+    """
+    ranked = (
+        f"SELECT {_INCIDENT}, row_number() OVER (PARTITION BY i.workflow_id ORDER BY i.since_ms, i.step) AS place"  # noqa: S608 - constants only
+        f" FROM {_INCIDENTS} WHERE i.workflow_id IN (SELECT value FROM json_each(?))"
+    )
+    found: dict[str, list[IncidentRow]] = {}
+    for *row, place in select(db, f"{ranked} ORDER BY i.workflow_id, place", json.dumps(workflow_ids)):
+        if place <= limit:
+            found.setdefault(row[0], []).append(IncidentRow(*row))
+    return found
 
 
 def example(db: apsw.Connection, cause: str) -> OpenStep | None:
