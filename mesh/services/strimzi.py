@@ -66,16 +66,20 @@ def acls(rights: Sequence[Acl]) -> list[dict[str, Any]]:
     """Rights as the `acls` of a `KafkaUser`."""
     return [
         {
-            "resource": {
-                "type": acl.resource,
-                "name": acl.name,
-                "patternType": "prefix" if acl.pattern == "prefixed" else "literal",
-            },
+            "resource": _resource(acl),
             "operations": list(acl.operations),
             "host": "*",
         }
         for acl in rights
     ]
+
+
+def _resource(acl: Acl) -> dict[str, str]:
+    """The resource of a right. The cluster has no name there."""
+    if acl.resource == "cluster":
+        return {"type": "cluster"}
+    pattern = "prefix" if acl.pattern == "prefixed" else "literal"
+    return {"type": acl.resource, "name": acl.name, "patternType": pattern}
 
 
 def _metadata(name: str, cluster: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ them.
 A part that writes a topic gets Write, a part that reads it gets Read; Kafka takes either for
 Describe. A group is read by its members. The file does not have an operator's looks at everything
 (`mesh status` and the console compare groups with ends, `mesh topics` creates topics and reads
-their settings).
+their settings, `mesh doctor` reads those of the brokers).
 """
 
 import re
@@ -21,7 +21,8 @@ from mesh.core.topics import Topics
 from mesh.errors import OperatorError
 from mesh.services.topic_plan import Application, Contract, contracts
 
-Resource = tuple[Literal["topic", "group"], str, Literal["literal", "prefixed"]]
+Kind = Literal["topic", "group", "cluster"]
+Resource = tuple[Kind, str, Literal["literal", "prefixed"]]
 Operation = Literal["Read", "Write", "Describe", "Create", "DescribeConfigs"]
 
 ROLES: Final[tuple[Application, ...]] = (
@@ -36,12 +37,14 @@ ROLES: Final[tuple[Application, ...]] = (
 )
 _ORDER: Final[tuple[Operation, ...]] = ("Read", "Write", "Describe", "Create", "DescribeConfigs")
 _LOOKS: Final[tuple[Operation, ...]] = ("Describe", "Create", "DescribeConfigs")
+# Kafka has one cluster resource, of this name; by it go the brokers' own settings
+_CLUSTER: Final[Resource] = ("cluster", "kafka-cluster", "literal")
 
 
 class Acl(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be done with one topic or group, or with all whose names begin so."""
+    """What may be done with one topic or group, all whose names begin so, or the cluster."""
 
-    resource: Literal["topic", "group"]
+    resource: Kind
     name: str
     pattern: Literal["literal", "prefixed"]
     operations: tuple[Operation, ...]
@@ -96,6 +99,8 @@ def _acls(topics: Topics, role: Application, agent: str | None) -> tuple[Acl, ..
         for at in _everything(topics):
             looks = _LOOKS if role == "operator" and at[0] == "topic" else ("Describe",)
             found.setdefault(at, set()).update(looks)
+    if role == "operator":
+        found[_CLUSTER] = {"DescribeConfigs"}
     return tuple(
         Acl(resource=resource, name=name, pattern=pattern, operations=tuple(o for o in _ORDER if o in operations))
         for (resource, name, pattern), operations in found.items()
@@ -147,8 +152,9 @@ def as_commands(found: Sequence[Grant]) -> str:
         for acl in grant.acls:
             operations = " ".join(f"--operation {operation}" for operation in acl.operations)
             pattern = " --resource-pattern-type prefixed" if acl.pattern == "prefixed" else ""
+            resource = "--cluster" if acl.resource == "cluster" else f"--{acl.resource} {quote(acl.name)}"
             lines.append(
                 'kafka-acls.sh --bootstrap-server "$BOOTSTRAP" --command-config "$ADMIN" --add --allow-principal '
-                f"{quote(grant.principal)} {operations} --{acl.resource} {quote(acl.name)}{pattern}"
+                f"{quote(grant.principal)} {operations} {resource}{pattern}"
             )
     return "\n".join(lines)

@@ -74,12 +74,16 @@ def test_the_console_writes_what_people_answer_and_operators_order_and_grants_no
 
 def test_only_the_operator_and_the_console_look_at_everything_and_one_creates_topics() -> None:
     found = by_holder(grants(TOPICS, AGENTS))
-    assert may(found["operator"], "Create") == may(found["operator"], "DescribeConfigs") == {"topic shop.*"}
+    assert may(found["operator"], "Create") == {"topic shop.*"}
+    assert may(found["operator"], "DescribeConfigs") == {"topic shop.*", "cluster kafka-cluster"}
     assert may(found["operator"], "Describe") == {"topic shop.*", "group shop.*"}
     assert may(found["console"], "Describe") == may(found["operator"], "Describe")
     assert not may(found["console"], "Create") | may(found["console"], "DescribeConfigs")
     for holder in found.keys() - {"operator", "console"}:
         assert not may(found[holder], "Create") | may(found[holder], "Describe"), holder
+    assert [holder for holder, one in found.items() if any(acl.resource == "cluster" for acl in one.acls)] == [
+        "operator"
+    ]
 
 
 def test_a_mesh_without_a_prefix_gives_no_right_to_what_is_not_its_own() -> None:
@@ -114,6 +118,14 @@ def test_commands_are_a_shell_script_for_kafkas_own_tool() -> None:
     assert any(
         """--allow-principal 'User:O'"'"'Neill' --operation Read --group shop.agent.drafter""" in c for c in commands
     )
+
+
+def test_the_right_to_read_the_brokers_settings_is_one_on_the_cluster_that_has_no_name() -> None:
+    found = grants(TOPICS, [])
+    said = "--allow-principal User:mesh-operator --operation DescribeConfigs --cluster"
+    assert [line.endswith(said) for line in as_commands(found).splitlines() if "--cluster" in line] == [True]
+    acls = list(kafka_users(found, cluster="big"))[-1]["spec"]["authorization"]["acls"]
+    assert acls[-1] == {"resource": {"type": "cluster"}, "operations": ["DescribeConfigs"], "host": "*"}
 
 
 def test_strimzi_gets_a_user_for_each_principal() -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from mesh.inspection.doctor.patient import Patient
 from mesh.inspection.doctor.table import CHECKS, OPEN_BROKER, READ_LOG, Check, Needs
@@ -143,7 +144,21 @@ def _in_order(made: Sequence[Examined], checks: Sequence[Check]) -> list[Examine
     """All checks in the table's order; those that could not be made are skipped."""
     known = {one.check: one for one in made}
     names = [OPEN_BROKER, READ_LOG, *(check.name for check in checks)]
-    return [known.get(name) or Examined(check=name, outcome="skipped", took_ms=0) for name in names]
+    return _said_once([known.get(name) or Examined(check=name, outcome="skipped", took_ms=0) for name in names])
+
+
+def _said_once(made: Sequence[Examined]) -> list[Examined]:
+    """Several checks ask for one look at the mesh: why it failed is told by the first of them."""
+    first: dict[Finding, str] = {}
+    for one in made:
+        if one.outcome in {"failed", "late"}:
+            first.setdefault(one.findings[0], one.check)
+    return [
+        replace(one, said=f"as {first[one.findings[0]]}", findings=())
+        if one.outcome in {"failed", "late"} and first[one.findings[0]] != one.check
+        else one
+        for one in made
+    ]
 
 
 def _since_ms(began: float) -> int:
