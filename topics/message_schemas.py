@@ -18,7 +18,7 @@ from mesh.codec.delegations import AbsenceBody, DelegationBody, DelegationEndBod
 from mesh.codec.handlings import Handling
 from mesh.codec.notices import Notice
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
-from mesh.codec.operations import Ids, Ordered, Progress, Stopped
+from mesh.codec.operations import Forks, Ids, Ordered, Progress, Stopped
 from mesh.codec.orders import ORDERS
 from mesh.codec.outcomes import Outcome
 from mesh.codec.people import PeopleActivationBody, PeopleBody
@@ -172,11 +172,12 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "operation": _of_types(
             "Bulk operation",
-            "The value of a record of mesh.operations: what is ordered of how many workflows; some of their ids; how "
-            "many commands are sent; or that it is stopped. Nothing is ordered before the record that is tagged "
+            "The value of a record of mesh.operations: what is ordered of how many workflows; some of their ids, "
+            "or their forks; how many commands are sent; or that it is stopped. Nothing is ordered before the record that is tagged "
             "ordered, which comes after all the ids.",
             Ordered,
             Ids,
+            Forks,
             Progress,
             Stopped,
         ),

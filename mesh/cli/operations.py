@@ -217,6 +217,7 @@ def tell(session: Session, view: View) -> None:
     for one in view.results:
         line = Text(f"{one.verdict:<8}", style=STYLES[one.verdict])
         line.append(f"  {printable(one.workflow_id)}", style="bold")
+        line.append(f"  into {printable(one.into)}" if one.into and one.verdict == "done" else "", style="default")
         if one.verdict in ("refused", "not sent"):
             line.append(f"  {one.code}: {one_line(one.message)}", style="default")
         session.show(line)
@@ -230,7 +231,13 @@ def exit_if_refused(view: View) -> None:
 
 
 def _result(one: Result) -> dict[str, object]:
-    return {"workflow_id": one.workflow_id, "result": one.verdict, "code": one.code, "message": one.message}
+    said: dict[str, object] = {
+        "workflow_id": one.workflow_id,
+        "result": one.verdict,
+        "code": one.code,
+        "message": one.message,
+    }
+    return said | ({"into": one.into} if one.into else {})
 
 
 def _document(view: View) -> dict[str, object]:

@@ -17,6 +17,7 @@ from mesh.codec.orders import ORDER_EXAMPLE, ORDERS, order_document, read_order
 from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import rfc3339
 from mesh.core import ids
+from mesh.core.effects import TellForked
 from mesh.core.forks import Fork
 from mesh.core.inputs import ApprovalOrder, Command, CommandGiven
 from mesh.core.receipts import Place, SendCommandReceipt
@@ -25,6 +26,7 @@ from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
 COMMAND_TYPE: Final = "mesh.command"
+ROUTER_SOURCE: Final = "/mesh/router"
 COMMAND_RECEIPT_TYPE: Final = "mesh.command.receipt"
 _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)}
 # "release" is for clocks, and has a command line of its own: `mesh clock release`
@@ -75,6 +77,7 @@ def encode_command(
     fork: Fork | None = None,
     operation: str = "",
     traceparent: str | None = None,
+    source: str = "/mesh/operators",
 ) -> OutRecord:
     """Encode an operator's command.
 
@@ -83,6 +86,7 @@ def encode_command(
     whose `output` it gives. `to`: the digest to
     migrate to. `input`: of retry, for the one step that it names. `order`: of extend, reassign and
     void. `operation`: the bulk operation that it is a part of; a workflow obeys each of those once.
+    `source`: who sends it; operators and their tools by default.
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
@@ -103,13 +107,34 @@ def encode_command(
         data["operation"] = operation
     headers = binary_headers(
         id=command_id,
-        source="/mesh/operators",
+        source=source,
         type=COMMAND_TYPE,
         workflow_id=workflow_id,
         traceparent=traceparent,
         time=rfc3339(at_ms),
     )
     return OutRecord(topic=topics.commands, key=workflow_id.encode(), value=_encode(data), headers=headers)
+
+
+def encode_told_fork(effect: TellForked, *, topics: Topics) -> OutRecord:
+    """The command by which the owner of a fork tells the other workflow of it."""
+    return encode_command(
+        topics=topics,
+        command="fork",
+        workflow_id=effect.of,
+        by=effect.by,
+        command_id=told_fork_id(effect),
+        at_ms=effect.at_ms,
+        reason=effect.reason,
+        step=effect.step,
+        fork=Fork(into=effect.workflow_id),
+        operation=told_fork_id(effect),
+        source=ROUTER_SOURCE,
+    )
+
+
+def told_fork_id(effect: TellForked) -> str:
+    return f"fork/{effect.workflow_id}"
 
 
 def decode_command(record: Record) -> CommandGiven:
@@ -203,7 +228,7 @@ def encode_command_receipt(effect: SendCommandReceipt, *, topics: Topics) -> Out
     )
     headers = binary_headers(
         id=command_receipt_id(effect),
-        source="/mesh/router",
+        source=ROUTER_SOURCE,
         type=COMMAND_RECEIPT_TYPE,
         workflow_id=effect.workflow_id,
         causation_id=effect.command_id,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
 from mesh.codec.cloudevents import to_record
-from mesh.codec.commands import command_receipt_id, encode_command_receipt
+from mesh.codec.commands import command_receipt_id, encode_command_receipt, encode_told_fork, told_fork_id
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
 from mesh.codec.delegations import encode_personal, personal_key
 from mesh.codec.inbox import encode_inbox
@@ -32,6 +32,7 @@ from mesh.core.effects import (
     SendInput,
     SendPersonal,
     SendTask,
+    TellForked,
     WithdrawTask,
 )
 from mesh.core.ids import attempt_id, partition_of_key
@@ -75,6 +76,8 @@ class EffectEncoder:
                 return encode_withdrawal(effect, topics=self._topics)
             case SendPersonal():
                 return encode_personal(effect.record, topics=self._topics, at_ms=effect.at_ms, is_said=True)
+            case TellForked():
+                return encode_told_fork(effect, topics=self._topics)
             case _:
                 assert_never(effect)
 
@@ -126,5 +129,7 @@ def effect_id(effect: Effect) -> str:
             return withdrawal_id(effect)
         case SendPersonal():
             return personal_key(effect.record)
+        case TellForked():
+            return told_fork_id(effect)
         case _:
             assert_never(effect)

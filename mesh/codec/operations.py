@@ -5,6 +5,7 @@ ordered and of which workflows (`Ordered` comes last: before it, nothing is orde
 `Stopped`. The router that sends the single commands writes how far it has got.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from mesh.codec import exact_json
 from mesh.codec.cloudevents import binary_headers
 from mesh.codec.commands import encode_command
 from mesh.codec.places import place
+from mesh.core.forks import PlannedFork
 from mesh.core.inputs import Command
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -31,8 +33,8 @@ class Ordered(_Part, tag="ordered", frozen=True, kw_only=True):
     """What is ordered of each workflow, and how fast.
 
     `total`: how many workflows there are; `chunks`: in how many records their ids are. `rate`:
-    commands a second. `input`: of retry; `output`: of complete; `to`: of migrate, the digest of the
-    version by route.
+    commands a second. `input`: of retry and fork; `output`: of complete; `to`: of migrate, the
+    digest of the version by route.
     """
 
     command: Command
@@ -56,6 +58,13 @@ class Ids(_Part, tag="ids", frozen=True, kw_only=True):
     ids: tuple[str, ...]
 
 
+class Forks(_Part, tag="forks", frozen=True, kw_only=True):
+    """Some of the workflows, in order, each with its fork. In place of `Ids`, for fork alone."""
+
+    number: int
+    forks: dict[str, PlannedFork]
+
+
 class Progress(_Part, tag="progress", frozen=True, kw_only=True):
     """How many commands the broker has. `unsent`: workflows whose command it would not take."""
 
@@ -71,7 +80,7 @@ class Stopped(_Part, tag="stopped", frozen=True, kw_only=True):
     at_ms: int
 
 
-OperationRecord = Ordered | Ids | Progress | Stopped
+OperationRecord = Ordered | Ids | Forks | Progress | Stopped
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[OperationRecord] = msgspec.json.Decoder(OperationRecord)
@@ -91,6 +100,8 @@ def _key(record: OperationRecord) -> str:
             return f"operation/{record.operation}"
         case Ids():
             return f"ids/{record.operation}/{record.number}"
+        case Forks():
+            return f"forks/{record.operation}/{record.number}"
         case Progress():
             return f"progress/{record.operation}"
         case Stopped():
@@ -105,32 +116,51 @@ def decode_operation(record: Record) -> OperationRecord:
         raise MalformedRecord(f"{place(record)}: not a record of an operation ({error})") from error
 
 
-def chunked(operation: str, workflow_ids: list[str]) -> list[Ids]:
+def chunked(operation: str, workflow_ids: Sequence[str]) -> list[Ids]:
     """The ids, in records that the broker takes."""
+    some = _portions(workflow_ids, lambda one: len(one.encode()) + _OVERHEAD)
+    return [Ids(operation=operation, number=number, ids=tuple(ids)) for number, ids in enumerate(some)]
+
+
+def chunked_forks(operation: str, forks: Mapping[str, PlannedFork]) -> list[Forks]:
+    """The forks, in records that the broker takes if it takes each one's command."""
+    some = _portions(list(forks), lambda one: len(one.encode()) + _OVERHEAD + len(_encode(forks[one])))
+    return [
+        Forks(operation=operation, number=number, forks={one: forks[one] for one in ids})
+        for number, ids in enumerate(some)
+    ]
+
+
+def _portions(workflow_ids: Sequence[str], size_of: Callable[[str], int]) -> list[list[str]]:
     found: list[list[str]] = [[]]
     size = 0
     for one in workflow_ids:
-        bytes_of_one = len(one.encode()) + _OVERHEAD
+        bytes_of_one = size_of(one)
         if found[-1] and size + bytes_of_one > IDS_BYTES:
             found.append([])
             size = 0
         found[-1].append(one)
         size += bytes_of_one
-    return [Ids(operation=operation, number=number, ids=tuple(some)) for number, some in enumerate(found)]
+    return found
 
 
-def command_of(ordered: Ordered, workflow_id: str, *, topics: Topics) -> OutRecord:
-    """The operation's command for one workflow. It is the same, no matter who makes it."""
+def command_of(ordered: Ordered, workflow_id: str, fork: PlannedFork | None = None, *, topics: Topics) -> OutRecord:
+    """The operation's command for one workflow. It is the same, no matter who makes it.
+
+    `fork`: of this workflow; the command goes to the new one.
+    """
+    to = ordered.to.get(workflow_id.partition(":")[0], "")
     return encode_command(
         topics=topics,
         command=ordered.command,
-        workflow_id=workflow_id,
+        workflow_id=workflow_id if fork is None else fork.into,
         by=ordered.by,
         command_id=command_id(ordered.operation, workflow_id),
         at_ms=ordered.at_ms,
         reason=ordered.reason,
         step=ordered.step,
-        to=ordered.to.get(workflow_id.partition(":")[0], ""),
+        to=to if fork is None else fork.to,
+        fork=None if fork is None else fork.fork,
         input=ordered.input,
         output=ordered.output,
         operation=ordered.operation,

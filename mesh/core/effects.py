@@ -47,6 +47,7 @@ from mesh.core.events import (
     VoteCast,
     VoteTakenBack,
     WorkflowEnded,
+    WorkflowForked,
 )
 from mesh.core.open_approvals import MAY_SHOW, ShowApproval, shown
 from mesh.core.receipts import (
@@ -177,6 +178,21 @@ class SendPersonal(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class TellForked(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.commands`: a fork has begun, and the workflow `of` is to note it.
+
+    Id: `fork/` and the workflow that has begun. That is its operation, too, so that it is noted
+    once if it is sent again.
+    """
+
+    workflow_id: str
+    of: str
+    step: str
+    by: str
+    reason: str
+    at_ms: int
+
+
 Effect = (
     SendTask
     | WithdrawTask
@@ -189,6 +205,7 @@ Effect = (
     | SendDeadLetter
     | SendInput
     | SendPersonal
+    | TellForked
 )
 
 
@@ -363,6 +380,21 @@ def _personal(decision: Decision, event: DelegationGiven | DelegationTakenBack |
     return [sent, receipt_of_personal(decision, record, event.answer_id)]
 
 
+def _forked(decision: Decision, event: WorkflowForked) -> list[Effect]:
+    """The new run tells the other one; that one tells nobody."""
+    if event.into:
+        return []
+    told = TellForked(
+        workflow_id=decision.workflow_id,
+        of=event.of,
+        step=event.step,
+        by=event.by,
+        reason=event.reason,
+        at_ms=decision.at_ms,
+    )
+    return [told]
+
+
 _DERIVED: Final[dict[type[Event], Callable[[Decision, Any], Iterable[Effect]]]] = {
     TaskDispatched: _task,
     TasksWithdrawn: _withdrawals,
@@ -391,6 +423,7 @@ _DERIVED: Final[dict[type[Event], Callable[[Decision, Any], Iterable[Effect]]]] 
     EventEmitted: lambda decision, event: [_event(decision, event)],
     InputParked: lambda decision, event: [_dead_letter(decision, event)],
     EventUnclaimed: lambda decision, event: [_unclaimed(decision, event)],
+    WorkflowForked: _forked,
 }
 """What each class of event sends; the others send nothing.
 

@@ -33,6 +33,14 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: dict[str, KeptResult] = {}
 
 
+class PlannedFork(msgspec.Struct, frozen=True, kw_only=True):
+    """A fork that is to be ordered: the new workflow, its version's digest, and what it is told."""
+
+    into: str
+    to: str
+    fork: Fork
+
+
 def from_on(route: Route, step: str) -> frozenset[str]:
     """The step, and all that need it directly or through others: what begins again."""
     found = {step}

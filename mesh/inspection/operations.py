@@ -22,12 +22,14 @@ class Result(NamedTuple):
     """What became of one workflow's command.
 
     `waiting`: it is sent or will be, and nothing is decided yet. `not sent`: it never will be.
+    `into`: of fork, the new workflow.
     """
 
     workflow_id: str
     verdict: Verdict
     code: str = ""
     message: str = ""
+    into: str = ""
 
 
 def results(db: apsw.Connection, operation: Operation) -> list[Result]:
@@ -36,9 +38,9 @@ def results(db: apsw.Connection, operation: Operation) -> list[Result]:
     is_over = operation.stopped is not None
     found, decided = [], queries.commands_of(db, operation.id)
     for number, one in enumerate(operation.workflow_ids()):
-        row = decided.get(command_id(operation.id, one))
+        row, into = decided.get(command_id(operation.id, one)), operation.into.get(one, "")
         if row is not None:
-            found.append(Result(one, "done" if row.accepted else "refused", row.code, row.message))
+            found.append(Result(one, "done" if row.accepted else "refused", row.code, row.message, into))
         elif one in refused_by_broker:
             found.append(Result(one, "not sent", "undeliverable", "the broker would not take the command"))
         elif is_over and number >= operation.sent:

@@ -4,21 +4,24 @@ Owns reading the topic, for the router that sends the commands and for the comma
 order of writing: the ids first, and then what is ordered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
 
 from mesh.codec.operations import (
+    Forks,
     Ids,
     Ordered,
     Progress,
     Stopped,
     chunked,
+    chunked_forks,
     command_of,
     decode_operation,
     encode_operation,
 )
+from mesh.core.forks import PlannedFork
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, OperatorError, RecordTooLarge
 from mesh.ports import Broker, OutRecord, Record, UnreadableRecords
@@ -33,6 +36,8 @@ class Operation(msgspec.Struct, kw_only=True):
     id: str
     ordered: Ordered | None = None
     chunks: dict[int, tuple[str, ...]] = {}
+    into: dict[str, str] = {}  # of fork: the new workflow, by the other one
+    forks: dict[str, PlannedFork] = {}
     sent: int = 0
     unsent: tuple[str, ...] = ()
     stopped: Stopped | None = None
@@ -50,7 +55,8 @@ class Operation(msgspec.Struct, kw_only=True):
 class OperationsReader:
     """All that is known so far. `refresh` reads what has been written since.
 
-    `keeps_ids`: also of operations of which nothing is left to send.
+    `keeps_ids`: also of operations of which nothing is left to send. That is for who shows them.
+    Without it, what a fork says is kept until it is sent.
     """
 
     def __init__(self, broker: Broker, topics: Topics, *, keeps_ids: bool) -> None:
@@ -91,6 +97,14 @@ class OperationsReader:
                 operation.ordered = operation.ordered or said
             case Ids():
                 operation.chunks.setdefault(said.number, said.ids)
+            case Forks() if said.number not in operation.chunks:
+                operation.chunks[said.number] = tuple(said.forks)
+                if self._keeps_ids:
+                    operation.into |= {one: fork.into for one, fork in said.forks.items()}
+                else:
+                    operation.forks |= said.forks
+            case Forks():
+                pass
             case Progress():
                 # of two routers for a moment, one may be behind the other
                 operation.sent = max(operation.sent, said.sent)
@@ -99,24 +113,35 @@ class OperationsReader:
                 operation.stopped = operation.stopped or said
         if not self._keeps_ids and operation.ordered is not None and not operation.is_to_send:
             operation.chunks.clear()
+            operation.forks.clear()
 
 
-async def order(broker: Broker, topics: Topics, ordered: Ordered, workflow_ids: Sequence[str]) -> Ordered:
+async def order(
+    broker: Broker,
+    topics: Topics,
+    ordered: Ordered,
+    workflow_ids: Sequence[str],
+    forks: Mapping[str, PlannedFork] | None = None,
+) -> Ordered:
     """Write the operation down: from then on some router sends its commands.
 
-    Raises `RecordTooLarge` if a command would be too large, and `BrokerUnavailable`.
+    `forks`: of fork, what each workflow's says. Raises `RecordTooLarge` if a command would be too
+    large, and `BrokerUnavailable`.
     """
-    chunks = chunked(ordered.operation, list(workflow_ids))
+    planned = forks or {}
+    chunks = chunked_forks(ordered.operation, planned) if planned else chunked(ordered.operation, workflow_ids)
     ordered = msgspec.structs.replace(ordered, total=len(workflow_ids), chunks=len(chunks))
-    largest = max(command_of(ordered, one, topics=topics).size_bytes() for one in workflow_ids)
+    sizes = {one: command_of(ordered, one, planned.get(one), topics=topics).size_bytes() for one in workflow_ids}
+    largest = max(sizes, key=sizes.__getitem__)
+    parts = [encode_operation(part, topics=topics) for part in chunks]
     record = encode_operation(ordered, topics=topics)
-    if max(largest, record.size_bytes()) > broker.max_record_bytes:
+    if max(sizes[largest], *(part.size_bytes() for part in (*parts, record))) > broker.max_record_bytes:
         raise RecordTooLarge(
-            f"each command would have {largest} bytes, and the broker takes {broker.max_record_bytes}: "
-            "put the bulk of the input elsewhere; nothing was ordered"
+            f"the command for {largest} would have {sizes[largest]} bytes, and the broker takes records of "
+            f"{broker.max_record_bytes}: put the bulk of the input elsewhere; nothing was ordered"
         )
-    for chunk in chunks:
-        await send(broker, [encode_operation(chunk, topics=topics)])
+    for part in parts:
+        await send(broker, [part])
     # last of all: what dies before this has ordered nothing
     await send(broker, [record])
     return ordered

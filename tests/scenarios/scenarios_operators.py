@@ -6,7 +6,7 @@ route; calls that are taken back.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from scenario_table import begin, scenario
@@ -14,7 +14,7 @@ from scenario_table import begin, scenario
 from mesh.codec.redrive import By
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.redriving import Redriving
-from mesh.testing import MeshKit, Refused, fails, silent
+from mesh.testing import MeshKit, Refused, Run, fails, silent
 
 REFUSES = fails("Refused", retryable=False)
 
@@ -79,6 +79,44 @@ def paused_and_resumed(mesh: MeshKit) -> None:
     run.reaches("scan", "running")
     run.complete("scan", "scanned by hand", by="op", reason="the scanner is silent")
     assert run.outcome.data == {"print": "printed"}
+
+
+@scenario
+def corrected_by_hand(mesh: MeshKit) -> None:
+    """A step is tried again with another input, and another has its output by hand.
+
+    An approval is asked again. A new run goes on from a step of the one that has ended.
+    """
+    mesh.agent("payer", fails("Refused", times=1, retryable=False), then=lambda amount: f"paid {amount}")
+    mesh.agent("printer", REFUSES)
+    mesh.person("ana", roles="editor")
+    steps = {
+        "pay": task("payer", "${{ event.data }}"),
+        "print": task("printer", "${{ steps.pay }}", needs="pay"),
+        "review": {"approval": {"ask": "Good?", "payload": "${{ steps.print }}", "role": "editor"}, "needs": "print"},
+        "sign": {"approval": {"ask": "Signed?", "payload": 1, "role": "editor"}, "needs": "pay"},
+    }
+    run = begin(mesh, steps, data=-5)
+    run.needs_operator("pay")
+    with pytest.raises(Refused, match="no_incident"):
+        run.retry("print", by="op", input=5)
+    run.retry("pay", by="op", reason="a wrong sign", input=5)
+    run.needs_operator("print")
+    run.complete("print", "printed by hand", by="op", reason="the printer is old")
+    run.approve("review", by="ana")
+    run.retry("review", by="op", reason="it was the wrong button")
+    run.waits_for("review")
+    run.reject("review", by="ana", reason="a typo")
+    assert run.outcome.status == "rejected"
+    fork = run.fork("print", by="op", reason="there is a new printer")
+    assert (fork.output("pay"), fork.needs_operator("print")) == (
+        "paid 5",
+        "Refused: as scripted (trying again would not help)",
+    )
+    fork.complete("print", "printed again", by="op", reason="not yet")
+    fork.approve("review", by="ana")
+    fork.approve("sign", by="ana")
+    assert fork.outcome.status == "completed"
 
 
 @scenario
@@ -157,6 +195,25 @@ def a_dead_letter_goes_back_once(mesh: MeshKit) -> None:
 
     A second operator finds that it has gone back.
     """
+    run = begun_after_its_event(mesh)
+    assert handle(mesh, "redrive", "ana", finds=True) == ["redriven"]
+    assert run.output("paid")["data"] == 3
+    assert handle(mesh, "redrive", "ben", finds=False) == ["stays redriven"]
+    assert handle(mesh, "discard", "ben", finds=False) == ["stays redriven"]
+
+
+@scenario
+def a_dead_letter_that_is_discarded(mesh: MeshKit) -> None:
+    """It does not go back any more, and its workflow waits on."""
+    run = begun_after_its_event(mesh)
+    assert handle(mesh, "discard", "ana", finds=True) == ["discarded"]
+    assert handle(mesh, "redrive", "ben", finds=False) == ["stays discarded"]
+    assert run.steps == {"paid": "waiting"}
+    run.cancel(by="op", reason="it was paid elsewhere")
+
+
+def begun_after_its_event(mesh: MeshKit) -> Run:
+    """A workflow that waits for an event, which came too early and is a dead letter."""
     paid = {"event": "paid", "key": "${{ event.subject }}"}
     route = {"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "keep_events": "200ms"}
     mesh.route({**route, "steps": {"paid": {"wait": paid}}})
@@ -164,12 +221,10 @@ def a_dead_letter_goes_back_once(mesh: MeshKit) -> None:
     mesh.advance("200ms")
     run = mesh.publish(type="t", subject="k")
     run.reaches("paid", "waiting")
-    assert redrive(mesh, "ana", finds=True) == ["redriven"]
-    assert run.output("paid")["data"] == 3
-    assert redrive(mesh, "ben", finds=False) == ["stays redriven"]
+    return run
 
 
-def redrive(mesh: MeshKit, by: str, *, finds: bool) -> list[str]:
+def handle(mesh: MeshKit, verb: Literal["redrive", "discard"], by: str, *, finds: bool) -> list[str]:
     """What becomes of all letters. `finds`: one is open, or will be at once."""
 
     async def act() -> list[str]:
@@ -180,10 +235,12 @@ def redrive(mesh: MeshKit, by: str, *, finds: bool) -> list[str]:
                 await model.catch_up()
                 if finds:
                     await model.wait_until(lambda: queries.dead_letters(model.db, is_open) or None, timeout_s=30)
-                redriving = Redriving(
-                    broker, model, topics, By(f"operation of {by}", by, mesh.now_ms(), "it is there now")
-                )
-                done = [one async for one in redriving.redrive(queries.dead_letters(model.db))]
+                who = By(f"{verb} of {by}", by, mesh.now_ms(), "it is there now")
+                letters = Redriving(broker, model, topics, who)
+                act = letters.redrive if verb == "redrive" else letters.discard
+                done = [one async for one in act(queries.dead_letters(model.db))]
                 return [f"{one.verdict} {one.code}".strip() for one in done]
 
-    return mesh.act(act())
+    said = mesh.act(act())
+    mesh.note(f"{by} orders of the dead letter: {verb}. What becomes of it: {', '.join(said)}")
+    return said

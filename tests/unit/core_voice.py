@@ -21,6 +21,7 @@ from mesh.core.effects import (
     SendInput,
     SendPersonal,
     SendTask,
+    TellForked,
     WithdrawTask,
 )
 from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
@@ -147,6 +148,8 @@ def effect_line(effect: Effect) -> str:
             return f"dead letter: {effect.parked.code}, {effect.parked.message}"
         case SendPersonal():
             return f"record of {effect.record.by}: {personal_key(effect.record)}"
+        case TellForked():
+            return f"word of a fork to {effect.of}: it is {effect.workflow_id}"
         case WithdrawTask():
             return f"withdrawal {effect.task_id}/{effect.attempt} to {effect.agent}"
         case SendInput():

@@ -527,7 +527,14 @@ class Partition:
         )
 
     def fork(
-        self, key: str, step: str, about: Fork, *, to: Route | None = None, task_input: Any = msgspec.UNSET
+        self,
+        key: str,
+        step: str,
+        about: Fork,
+        *,
+        to: Route | None = None,
+        task_input: Any = msgspec.UNSET,
+        operation: str = "",
     ) -> tuple[Event, ...]:
         """Order a fork, or (`about.into`) tell of one."""
         source = self._inbox("mesh.commands", None)
@@ -542,6 +549,7 @@ class Partition:
                 to="" if to is None else to.digest,
                 task_input=task_input,
                 fork=about,
+                operation=operation,
                 **source,
             )
         )

@@ -9,13 +9,16 @@ from typing import Any
 import apsw
 import pytest
 from click.testing import CliRunner, Result
-from sample_mesh import TOPICS, Writer, workflow
+from msgspec.structs import replace
+from sample_mesh import TOPICS, Writer, started, workflow
 from test_cli_incidents import fail_at
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import mesh
 from mesh.codec.commands import decode_command
+from mesh.codec.definitions import encode_definition
 from mesh.codec.operations import Progress, encode_operation
+from mesh.codec.route_file import load_route_text
 from mesh.core import events as ev
 from mesh.inspection.read_model.schema import select
 from mesh.ports import Broker, TopicPartition, TopicSpec
@@ -205,7 +208,7 @@ def test_the_list_has_the_same_filters(folder: Path) -> None:
     assert call_json("workflows", "--older-than", "2020-01-01")["total"] == 0
 
 
-# complete, pause, resume, migrate -----------------------------------------------------------------
+# complete, pause, resume, migrate, fork -----------------------------------------------------------
 
 
 def ordered(folder: Path, *arguments: str) -> Any:
@@ -266,3 +269,69 @@ def test_many_are_paused_shown_and_resumed(folder: Path) -> None:
     assert "the supplier is down" in shown
     assert "1 of issue-triage" in call("workflows", "resume", "--route", "issue-triage", "--dry-run").stdout
     assert f"{workflow(1)} is paused" in call("status").stdout
+
+
+RULES = load_route_text(
+    """\
+route: issue-triage
+on: {type: issue}
+key: ${{ event.subject }}
+steps:
+  charge: {agent: pay, input: 1}
+""",
+    name="rules.yaml",
+)[0].route
+FORK = ("fork", "--agent", "pay", "--from", "charge", "--why", "the bank was down")
+
+
+def test_many_are_forked_and_the_same_fork_has_the_same_id(folder: Path) -> None:
+    with_broker(folder, lambda broker: send(broker, [encode_definition(RULES, TOPICS)]))
+    lost = call("workflows", *FORK, "--yes", code=3).stderr
+    assert "3 workflows: version abababababab of issue-triage can't be read here: name another with --to" in lost
+    order = (*FORK, "--to", RULES.digest)
+    preview = call_json("workflows", *order, "--dry-run")
+    kinds = [{"route": "issue-triage", "step": "charge", "workflows": 3}]
+    assert (preview["total"], preview["kinds"], preview["left_out"]) == (3, kinds, {})
+    found = ordered(folder, *order)
+    assert [(one.step, one.to, one.fork.of) for one in found] == [
+        ("charge", RULES.digest, workflow(number)) for number in NUMBERS
+    ]
+    new = [one.workflow_id for one in found]
+    assert [one.partition("~")[0] for one in new] == [workflow(number) for number in NUMBERS]
+    assert [one.workflow_id for one in ordered(folder, *order)[3:]] == new
+    assert set(new).isdisjoint(one.workflow_id for one in ordered(folder, *order, "--input", "2")[6:])
+
+
+def test_a_fork_leaves_out_what_is_one_and_what_was_forked_so_before(folder: Path) -> None:
+    with_broker(folder, lambda broker: send(broker, [encode_definition(RULES, TOPICS)]))
+    order = (*FORK, "--to", RULES.digest)
+    into = [one.workflow_id for one in ordered(folder, *order)]
+    [operation] = [one["id"] for one in call_json("operations")["operations"]]
+
+    async def forked(broker: Broker) -> None:
+        writer = Writer(broker)
+        for number in range(2):
+            await writer.take_over(number)
+        about = {"command_id": f"{operation}/{workflow(1)}", "command": "fork", "by": "ana", "operation": operation}
+        begun = ev.WorkflowForked(of=workflow(1), of_run_id="aa", step="charge", by="ana", steps={})
+        key = into[0].partition(":")[2]
+        accepted = ev.CommandAccepted(**about)
+        await writer.decide(into[0], ev.Cause(kind="command", id="c"), accepted, replace(started(1), key=key), begun)
+        await writer.decide(
+            workflow(1), ev.Cause(kind="command", id="d"), ev.WorkflowForked(into=into[0], step="charge", by="ana")
+        )
+
+    with_broker(folder, forked)
+    wide = ("fork", "--route", "issue-triage", *order[3:])
+    left_out = {"a fork from charge itself": 1, "forked from charge before": 1}
+    preview = call_json("workflows", *wide, "--dry-run")
+    assert (preview["workflows"], preview["left_out"]) == ([workflow(2), workflow(3)], left_out)
+    text = call("workflows", *wide, "--dry-run").stdout
+    assert "left out: 1 workflow: " in text
+    assert call_json("operations", "show", operation)["workflows"][0]["into"] == into[0]
+    assert f"done      {workflow(1)}  into {into[0]}" in call("operations", "show", operation).stdout
+
+
+def test_a_step_that_is_filtered_by_goes_with_a_filter(folder: Path) -> None:
+    order = ("workflows", "fork", "x", "--from", "a", "--step", "b", "--why", "x")
+    assert "--from is the step from which it goes on" in call(*order, code=2).stderr

@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 from one_partition import Partition, agent, approval, names, only, route
 
+from mesh.codec.commands import decode_command, encode_told_fork
+from mesh.codec.effects import effect_id
 from mesh.core import ids
-from mesh.core.effects import PublishOutcome
+from mesh.core.effects import PublishOutcome, TellForked
 from mesh.core.events import CommandRefused, TaskDispatched, WorkflowEnded, WorkflowForked, WorkflowStarted
 from mesh.core.forks import Fork, KeptResult, from_on, kept_results
 from mesh.core.state import Origin
+from mesh.core.topics import Topics
+from mesh.ports import Record
 
 ROUTE = route(
     {
@@ -78,6 +82,39 @@ def test_the_other_workflow_notes_it_and_stays_as_it_is() -> None:
         p.check_replay()
         if p.workflow().status == "running":
             p.succeed(ids.undo_place("price"))
+
+
+def test_the_new_run_tells_the_other_one_which_notes_it_once() -> None:
+    p = other()
+    p.fork("k~1", "charge", about(), to=ROUTE)
+    told = only(p.effects(), TellForked)
+    assert (told.workflow_id, told.of, told.step, told.by, told.reason) == (
+        "r:k~1",
+        "r:k",
+        "charge",
+        "op",
+        "another price",
+    )
+    sent = encode_told_fork(told, topics=Topics())
+    given = decode_command(
+        Record(
+            topic=sent.topic,
+            partition=0,
+            offset=0,
+            timestamp_ms=told.at_ms,
+            key=sent.key,
+            value=sent.value,
+            headers=sent.headers,
+        )
+    )
+    assert (given.workflow_id, given.command, given.fork) == ("r:k", "fork", Fork(into="r:k~1"))
+    assert given.operation == given.command_id == effect_id(told)
+    noted = p.fork("k", "charge", Fork(into="r:k~1"), operation=given.operation)
+    assert names(noted) == ["CommandAccepted", "WorkflowForked"]
+    # who takes the new run over may send it again
+    assert only(p.fork("k", "charge", Fork(into="r:k~1"), operation=given.operation), CommandRefused).code == "repeated"
+    assert not [one for one in p.effects() if isinstance(one, TellForked)]
+    p.check_replay()
 
 
 def test_an_input_by_hand_is_that_of_the_step() -> None:

@@ -7,7 +7,8 @@ import pytest
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.system import SystemClock
 from mesh.codec.commands import decode_command
-from mesh.codec.operations import Ids, Ordered, Stopped, chunked, decode_operation, encode_operation
+from mesh.codec.operations import Ids, Ordered, Stopped, chunked, chunked_forks, decode_operation, encode_operation
+from mesh.core.forks import Fork, KeptResult, PlannedFork
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, RecordTooLarge, TopicMissing
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
@@ -144,6 +145,45 @@ async def test_a_command_that_would_not_fit_is_not_ordered(broker: MemoryBroker)
         await order(broker, TOPICS, ordered(input="x" * broker.max_record_bytes), IDS)
     await runner(broker).send_some()
     assert await sent(broker) == []
+
+
+async def test_a_fork_goes_to_the_new_workflow_with_what_it_keeps(broker: MemoryBroker) -> None:
+    forks = {one: planned(one) for one in IDS}
+    await order(broker, TOPICS, ordered(command="fork", step="a"), IDS, forks)
+    shown = OperationsReader(broker, TOPICS, keeps_ids=True)
+    await shown.start()
+    assert shown.operations["op-1"].into == {one: f"{one}~1" for one in IDS}
+    assert shown.operations["op-1"].forks == {}
+    for _ in range(3):
+        await runner(broker).send_some()
+    reader = await broker.reader()
+    reader.assign({TopicPartition(TOPICS.commands, 0): 0})
+    given = [decode_command(record) for record in await reader.poll(max_records=9, timeout_s=0)]
+    assert [(one.workflow_id, one.command_id, one.fork) for one in given] == [
+        (f"{one}~1", f"op-1/{one}", forks[one].fork) for one in IDS
+    ]
+
+
+async def test_a_fork_that_would_not_fit_is_named(broker: MemoryBroker) -> None:
+    forks = {one: planned(one) for one in IDS} | {IDS[3]: planned(IDS[3], "x" * broker.max_record_bytes)}
+    with pytest.raises(RecordTooLarge, match="the command for r:3 would have"):
+        await order(broker, TOPICS, ordered(command="fork", step="a"), IDS, forks)
+    await runner(broker).send_some()
+    assert await sent(broker) == []
+
+
+def planned(workflow_id: str, output: str = "") -> PlannedFork:
+    steps = {"b": KeptResult(status="succeeded", output=output)}
+    fork = Fork(of=workflow_id, run_id="aa", event={"id": "e"}, steps=steps)
+    return PlannedFork(into=f"{workflow_id}~1", to=f"sha256:{'0a' * 32}", fork=fork)
+
+
+def test_forks_are_in_records_that_the_broker_takes() -> None:
+    forks = {f"r:{n}": planned(f"r:{n}", "x" * 10_000) for n in range(100)}
+    chunks = chunked_forks("op-1", forks)
+    assert len(chunks) > 1
+    assert {one: fork for chunk in chunks for one, fork in chunk.forks.items()} == forks
+    assert all(encode_operation(chunk, topics=TOPICS).size_bytes() < 300_000 for chunk in chunks)
 
 
 def test_ids_are_in_records_that_the_broker_takes() -> None:

@@ -5,7 +5,7 @@ operation, which routers carry out whatever becomes of this command (`mesh.cli.o
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, NamedTuple, TypedDict
 
@@ -18,6 +18,7 @@ from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
 from mesh.cli.workflows.filters import FilterOptions, WorkflowFilter, workflow_filter, workflow_filters
 from mesh.codec.operations import Ordered
+from mesh.core.forks import PlannedFork
 from mesh.core.inputs import Command
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.read_model import ReadModel, queries
@@ -45,35 +46,52 @@ class BulkOptions(TypedDict):
     detach: bool
 
 
-Refine = Callable[[Broker, list[WorkflowRow]], Awaitable[tuple[list[WorkflowRow], dict[str, str]]]]
-"""Which of the workflows are meant after all, and the digest of the version to go to, by route."""
+class Refined(NamedTuple):
+    """Which of the workflows are meant after all.
+
+    `to`: the digest of the version to go to, by route. `forks`: by workflow. `left_out`: how many
+    were found and are not meant, by the reason.
+    """
+
+    rows: list[WorkflowRow]
+    to: Mapping[str, str] = {}
+    forks: Mapping[str, PlannedFork] = {}
+    left_out: Mapping[str, int] = {}
+
+
+Refine = Callable[[Broker, ReadModel, list[WorkflowRow]], Awaitable[Refined]]
 
 
 class Wanted(NamedTuple):
-    """What is ordered of many. `status`: of workflows for which it makes sense.
+    """What is ordered of many.
 
-    `refine`: for a command that needs more than a filter.
+    `status`: of workflows for which it makes sense; None: of all. `step`: the filter's.
+    `at`: the step that the command itself names. `refine`: for a command that needs more than a
+    filter.
     """
 
     command: Command
-    status: str
+    status: str | None
     by: str
     reason: str
     timeout_s: float
     step: str | None = None
     input: Any = msgspec.UNSET
     output: Any = msgspec.UNSET
-    orders_step: bool = False  # the command itself names the step, too
+    at: str | None = None
     refine: Refine | None = None
 
 
 class _Chosen(NamedTuple):
-    """The workflows; the filter in words; how many there are by route and step; where they go."""
+    """The workflows; the filter in words; how many there are by route and step."""
 
-    rows: list[WorkflowRow]
+    refined: Refined
     words: str
     kinds: Counter[tuple[str, str]]
-    to: dict[str, str]
+
+    @property
+    def ids(self) -> list[str]:
+        return [row.workflow_id for row in self.refined.rows]
 
 
 def in_bulk(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,11 +134,11 @@ def run_bulk(session: Session, wanted: Wanted, options: BulkOptions) -> None:
         raise click.UsageError('for many workflows say why: --why "..."; it is kept in the log')
     chosen = session.run(_choose(session, wanted, options))
     if not session.as_json or options["dry_run"]:
-        _preview(session, wanted, chosen.rows, chosen.kinds, dry_run=options["dry_run"])
+        _preview(session, wanted, chosen, dry_run=options["dry_run"])
     if options["dry_run"]:
         return
     if not options["yes"]:
-        _confirm(session, len(chosen.rows))
+        _confirm(session, len(chosen.ids))
     session.run(_order(session, wanted, options, chosen))
 
 
@@ -130,15 +148,17 @@ async def _choose(session: Session, wanted: Wanted, options: BulkOptions) -> _Ch
         page = found.page(model)
         _check(session, model, found, page)
         # the oldest first: they have waited longest
-        rows, to = list(reversed(page)), dict[str, str]()
+        refined = Refined(list(reversed(page)))
         if wanted.refine is not None:
-            rows, to = await wanted.refine(broker, rows)
-        kinds = _kinds(model, rows, wanted.step)
-        return _Chosen(rows, " ".join(found.parts), kinds, to)
+            refined = await wanted.refine(broker, model, refined.rows)
+        if not refined.rows:
+            raise NotFound(f"{_why_out(refined.left_out)}; nothing was sent")
+        kinds = _kinds(model, refined.rows, wanted.at or wanted.step)
+        return _Chosen(refined, " ".join(found.parts), kinds)
 
 
 def filter_of(
-    session: Session, model: ReadModel, options: BulkOptions, step: str | None, *, status: str
+    session: Session, model: ReadModel, options: BulkOptions, step: str | None, *, status: str | None
 ) -> WorkflowFilter:
     """The query that these options mean. `status`: without the option."""
     given: FilterOptions = {
@@ -170,27 +190,33 @@ def _kinds(model: ReadModel, rows: Sequence[WorkflowRow], step: str | None) -> C
     return found
 
 
-def _preview(
-    session: Session,
-    wanted: Wanted,
-    chosen: Sequence[WorkflowRow],
-    kinds: Counter[tuple[str, str]],
-    *,
-    dry_run: bool,
-) -> None:
+def _why_out(left_out: Mapping[str, int]) -> str:
+    return "; ".join(f"{counted(count, 'workflow')}: {reason}" for reason, count in left_out.items())
+
+
+def _preview(session: Session, wanted: Wanted, chosen: _Chosen, *, dry_run: bool) -> None:
+    kinds, left_out, ids = chosen.kinds, chosen.refined.left_out, chosen.ids
     if session.as_json:
         by_kind = [{"route": route, "step": step, "workflows": count} for (route, step), count in kinds.most_common()]
-        ids = [row.workflow_id for row in chosen]
         session.emit(
-            {"dry_run": True, "command": wanted.command, "total": len(chosen), "kinds": by_kind, "workflows": ids}
+            {
+                "dry_run": True,
+                "command": wanted.command,
+                "total": len(ids),
+                "kinds": by_kind,
+                "left_out": left_out,
+                "workflows": ids,
+            }
         )
         return
-    session.show(Text(f"{wanted.command}: {counted(len(chosen), 'workflow')}", style="bold"))
+    session.show(Text(f"{wanted.command}: {counted(len(ids), 'workflow')}", style="bold"))
     for (route, step), count in kinds.most_common(_KINDS):
         where = f", step {printable(step)}" if step else ""
         session.show(Text(f"  {count:,} of {printable(route)}{where}"))
     if len(kinds) > _KINDS:
         session.show(Text(f"  and {len(kinds) - _KINDS:,} other kinds", style="dim"))
+    if left_out:
+        session.show(Text(f"  left out: {printable(_why_out(left_out))}", style="dim"))
     if dry_run:
         session.note("this was a dry run, nothing is sent")
 
@@ -205,7 +231,7 @@ def _confirm(session: Session, count: int) -> None:
 
 
 async def _order(session: Session, wanted: Wanted, options: BulkOptions, chosen: _Chosen) -> None:
-    workflow_ids = [row.workflow_id for row in chosen.rows]
+    workflow_ids, refined = chosen.ids, chosen.refined
     operation = f"op-{session.fresh_id()[:12]}"
     ordered = Ordered(
         operation=operation,
@@ -216,14 +242,14 @@ async def _order(session: Session, wanted: Wanted, options: BulkOptions, chosen:
         by=wanted.by,
         reason=wanted.reason,
         at_ms=session.now_ms(),
-        step=wanted.step if wanted.orders_step else None,
+        step=wanted.at,
         input=wanted.input,
         output=wanted.output,
-        to=chosen.to,
+        to=dict(refined.to),
         filter=chosen.words,
     )
     async with opened(session, read_only=False) as (broker, model, reader):
-        await order(broker, session.topics, ordered, workflow_ids)
+        await order(broker, session.topics, ordered, workflow_ids, refined.forks)
         session.note(f"operation {operation}: it goes on without this command (`mesh operations show {operation}`)")
         # at least as long as it takes at this rate
         needed_s = len(workflow_ids) / options["rate"]

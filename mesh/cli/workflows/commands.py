@@ -208,7 +208,8 @@ def _run(
     is_whole = command in _OF_WHOLES
     about = (given["by"], given["reason"], given["timeout_s"], step, value, output)
     if is_bulk(given, part, step):
-        run_bulk(session, Wanted(command, _MEANT.get(command, "incident"), *about, orders_step=not is_whole), given)
+        at = None if is_whole else step
+        run_bulk(session, Wanted(command, _MEANT.get(command, "incident"), *about, at=at), given)
         return
     if is_whole and step is not None:
         raise click.UsageError(f"--step goes with a filter: `{command}` is for a workflow as a whole")

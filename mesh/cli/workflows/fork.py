@@ -1,12 +1,15 @@
-"""`mesh workflows fork ID --from STEP`: a new run that goes on from a step of another one.
+"""`mesh workflows fork [ID] --from STEP`: new runs that go on from a step of others.
 
-Owns which results the new run keeps: it reads them from the log, because a workflow that has ended
-holds none. The owner of the new run decides, and then the other workflow's owner notes it.
+With a filter instead of an ID it is one operation for many workflows (`mesh.cli.workflows.bulk`).
+
+Owns which runs are forked, and what is shown. `mesh.inspection.forking` reads what each new run
+keeps. The owner of the new run decides, and has the other workflow note it.
 """
 
 import sys
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from functools import partial
+from typing import Any, Final, NamedTuple, Unpack
 
 import click
 import msgspec
@@ -18,19 +21,18 @@ from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
+from mesh.cli.workflows.bulk import BulkOptions, Refined, Wanted, in_bulk, is_bulk, run_bulk
 from mesh.codec.commands import CommandReceipt, encode_command
-from mesh.core import ids
-from mesh.core.events import CompensationStarted, WorkflowEnded, WorkflowStarted
-from mesh.core.evolve import evolve
-from mesh.core.forks import Fork, kept_results
-from mesh.core.state import Workflow
-from mesh.errors import NotFound, OperatorError
-from mesh.inspection.read_model import queries
-from mesh.inspection.read_model.queries import TimelineEntry
+from mesh.core.forks import PlannedFork
+from mesh.core.route import Route
+from mesh.errors import OperatorError
+from mesh.inspection.forking import LastRun, last_run, mark_of, planned
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import WorkflowRow
 from mesh.inspection.route_versions import read_stored
 from mesh.ports import Broker
 
-_MARK: Final = "~"  # between the other's key and what makes the new one's its own
+_MARK_DIGITS: Final = 8
 
 
 class _Order(NamedTuple):
@@ -44,37 +46,31 @@ class _Order(NamedTuple):
     value: Any = msgspec.UNSET
 
 
-class _Plan(NamedTuple):
-    """The new id, the version's digest, and what is kept of the other run."""
-
-    workflow_id: str
-    digest: str
-    fork: Fork
-
-
 @click.command(short_help="Begin a new run from a step of another one.")
-@click.argument("part", metavar="ID")
-@click.option("--from", "step", required=True, metavar="STEP", help="The step from which it goes on.")
+@click.argument("part", metavar="[ID]", required=False)
+@click.option("--from", "origin", required=True, metavar="STEP", help="The step from which it goes on.")
 @click.option(
     "--input", "given", metavar="JSON|@FILE", help="The step's input; without it, what the route makes of the results."
 )
 @click.option("--to", metavar="DIGEST", help="The version of the route; without it, that of the other run.")
-@click.option("--dry-run", is_flag=True, help="Show what it would keep, and do nothing.")
+@click.option("--step", metavar="STEP", help="Of many: only those in which this step is under way, or has an incident.")
 @reason_option(required=True)
+@in_bulk
 @by_option("commands")
 @timeout_option("How long to wait for the receipts.")
 @mesh_command
 def fork(
     session: Session,
     *,
-    part: str,
-    step: str,
+    part: str | None,
+    origin: str,
     given: str | None,
     to: str | None,
-    dry_run: bool,
+    step: str | None,
     reason: str,
     by: str,
     timeout_s: float,
+    **options: Unpack[BulkOptions],
 ) -> None:
     """Begin a new run from a step of another one, running or ended, which stays as it is.
 
@@ -82,81 +78,72 @@ def fork(
     need it. Each of the two says where the other is. What the other run did is not undone by the
     new one. Events for the other's key do not come to the new run.
 
+    With a filter instead of an ID it is one operation, as the other verbs are. It leaves out what
+    is such a fork itself. The same fork of the same run has the same id: ordered twice, it begins
+    once. By its ID a workflow is forked as often as you like.
+
     \b
     mesh workflows fork shop:413 --from charge --why "the price was wrong"
     mesh workflows fork shop:413 --from charge --input @order.json --why "the price was wrong"
+    mesh workflows fork --route shop --status failed --from charge --why "the bank was down"
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
     value = msgspec.UNSET if given is None else json_option(given, "--input")
-    order = _Order(step, by, reason, timeout_s, to, value)
-    plan, receipt = session.run(_fork(session, part, order, dry_run=dry_run))
-    _tell(session, plan, step, receipt)
+    order = _Order(origin, by, reason, timeout_s, to, value)
+    # of an ID a dry run makes sense here
+    if is_bulk({**options, "dry_run": options["dry_run"] and part is None}, part, step):
+        refine = partial(_refined, session, order)
+        wanted = Wanted("fork", None, by, reason, timeout_s, step, value, at=origin, refine=refine)
+        run_bulk(session, wanted, options)
+        return
+    if step is not None:
+        raise click.UsageError("--step goes with a filter; --from is the step from which it goes on")
+    plan, receipt = session.run(_fork(session, part or "", order, dry_run=options["dry_run"]))
+    _tell(session, plan, origin, receipt)
     if receipt is not None and receipt.status == "refused":
         sys.exit(FAILED)
 
 
-async def _fork(session: Session, part: str, order: _Order, *, dry_run: bool) -> tuple[_Plan, CommandReceipt | None]:
+# One --------------------------------------------------------------------------------------------
+
+
+async def _fork(
+    session: Session, part: str, order: _Order, *, dry_run: bool
+) -> tuple[PlannedFork, CommandReceipt | None]:
     async with session.model(read_only=dry_run) as (broker, model):
         other = pick_workflow(session, model, part, changes=not dry_run)
-        plan = await _plan(session, broker, queries.decisions_of(model.db, other), other, order)
-        if dry_run:
-            return plan, None
-        receipt = await _send(session, broker, plan.workflow_id, plan.fork, order._replace(to=plan.digest))
-        if receipt.status == "accepted":
-            told = order._replace(to=None, value=msgspec.UNSET)
-            await _send(session, broker, other, Fork(into=plan.workflow_id), told)
-        return plan, receipt
+        versions, to = await _versions(session, broker, order.to)
+        mark = session.fresh_id()[:_MARK_DIGITS]
+        plan = planned(_last_run(model, other), order.step, versions, to=to, mark=mark)
+        return plan, None if dry_run else await _send(session, broker, plan, order)
 
 
-async def _plan(session: Session, broker: Broker, entries: Sequence[TimelineEntry], other: str, order: _Order) -> _Plan:
-    step, to = order.step, order.to
-    started, state = _last_run(entries, other)
+async def _versions(session: Session, broker: Broker, to: str | None) -> tuple[dict[str, Route | None], str]:
+    """The stored versions, and the digest of the one that is named; empty if none is."""
     stored = await read_stored(broker, session.topics)
-    digest = state.digest
-    if to is not None:
-        digest = pick(session, to, among_digests([one.digest for one in stored.versions]), changes=True)
-    route = next((one.route for one in stored.versions if one.digest == digest), None)
-    if route is None:
-        raise NotFound(f"version {digest[7:19]} of {state.route} can't be read here: name another with --to")
-    if step not in route.steps:
-        raise OperatorError(f"route {route.name} has no step {step}: {', '.join(route.steps)}")
-    kept = kept_results(route, step, state.steps)
-    workflow_id = ids.workflow_id(route.name, f"{state.key}{_MARK}{session.fresh_id()[:8]}")
-    about = Fork(of=other, run_id=state.run_id, event=started.cloud_event, steps=kept)
-    return _Plan(workflow_id, digest, about)
+    digests = [one.digest for one in stored.versions]
+    digest = "" if to is None else pick(session, to, among_digests(digests), changes=True)
+    return {one.digest: one.route for one in stored.versions}, digest
 
 
-def _last_run(entries: Sequence[TimelineEntry], other: str) -> tuple[WorkflowStarted, Workflow]:
-    """The start of the newest run, and its state before it ended or was undone."""
-    started: WorkflowStarted | None = None
-    state: Workflow | None = None
-    is_over = False
-    for entry in entries:
-        for event in entry.decision.events:
-            if isinstance(event, WorkflowStarted):
-                started, is_over = event, False
-            is_over = is_over or isinstance(event, CompensationStarted | WorkflowEnded)
-            if not is_over:
-                state = evolve(state, event, workflow_id=other, at_ms=entry.decision.at_ms)
-    if started is None or state is None:
-        raise NotFound(f"{other} has had no run: there is nothing to fork")
-    return started, state
+def _last_run(model: ReadModel, workflow_id: str) -> LastRun:
+    return last_run((entry.decision for entry in queries.decisions_of(model.db, workflow_id)), workflow_id)
 
 
-async def _send(session: Session, broker: Broker, workflow_id: str, about: Fork, order: _Order) -> CommandReceipt:
+async def _send(session: Session, broker: Broker, plan: PlannedFork, order: _Order) -> CommandReceipt:
     client, command_id = session.client(broker), f"command-{session.fresh_id()}"
     starts = await client.command_position()
     record = encode_command(
         topics=session.topics,
         command="fork",
-        workflow_id=workflow_id,
+        workflow_id=plan.into,
         by=order.by,
         command_id=command_id,
         at_ms=session.now_ms(),
         reason=order.reason,
         step=order.step,
-        to=order.to or "",
+        to=plan.to,
         input=order.value,
-        fork=about,
+        fork=plan.fork,
     )
     failures = await broker.send([record])
     if failures:
@@ -164,19 +151,52 @@ async def _send(session: Session, broker: Broker, workflow_id: str, about: Fork,
     found = await client.command_receipts([command_id], starts, timeout_s=order.timeout_s)
     if command_id not in found:
         raise TimeoutError(
-            f"no receipt for the command to {workflow_id} after {order.timeout_s:g} s: it is on the broker, and a router "
+            f"no receipt for the command to {plan.into} after {order.timeout_s:g} s: it is on the broker, and a router "
             "will read it (`mesh status` shows whether one is alive)"
         )
     return found[command_id]
 
 
-def _tell(session: Session, plan: _Plan, step: str, receipt: CommandReceipt | None) -> None:
+# Many -------------------------------------------------------------------------------------------
+
+
+async def _refined(
+    session: Session, order: _Order, broker: Broker, model: ReadModel, rows: list[WorkflowRow]
+) -> Refined:
+    """Which of them are forked, and how each."""
+    versions, to = await _versions(session, broker, order.to)
+    plans = {row.workflow_id: _plan(model, row, order, versions, to) for row in rows}
+    forks = {name: plan for name, plan in plans.items() if isinstance(plan, PlannedFork)}
+    left_out = Counter(plan for plan in plans.values() if isinstance(plan, str))
+    return Refined([row for row in rows if row.workflow_id in forks], forks=forks, left_out=left_out)
+
+
+def _plan(
+    model: ReadModel, row: WorkflowRow, order: _Order, versions: dict[str, Route | None], to: str
+) -> PlannedFork | str:
+    """The fork, or why there is none."""
+    if not row.run_id:
+        return "no run yet"
+    run, step = _last_run(model, row.workflow_id), order.step
+    if run.state.origin is not None and run.state.origin.step == step:
+        return f"a fork from {step} itself"
+    try:
+        plan = planned(run, step, versions, to=to, mark=mark_of(run, step, to=to, task_input=order.value))
+    except OperatorError as error:
+        return str(error)
+    return f"forked from {step} before" if plan.into in run.forked_into else plan
+
+
+# Telling ----------------------------------------------------------------------------------------
+
+
+def _tell(session: Session, plan: PlannedFork, step: str, receipt: CommandReceipt | None) -> None:
     kept = list(plan.fork.steps)
     if session.as_json:
         session.emit(
             {
                 "dry_run": receipt is None,
-                "workflow_id": plan.workflow_id if receipt is not None else None,
+                "workflow_id": plan.into if receipt is not None else None,
                 "of": plan.fork.of,
                 "of_run_id": plan.fork.run_id,
                 "from": step,
@@ -191,7 +211,7 @@ def _tell(session: Session, plan: _Plan, step: str, receipt: CommandReceipt | No
         session.show(Text(f"refused ({receipt.code})", style="bold red") + Text(f"  {printable(receipt.message)}"))
         return
     head = Text("fork", style="bold green") + Text(f"  {printable(plan.fork.of)}, from {printable(step)}")
-    head.append(f" into {printable(plan.workflow_id)}" if receipt is not None else "", style="bold")
+    head.append(f" into {printable(plan.into)}" if receipt is not None else "", style="bold")
     session.show(head, Text(f"  keeps the results of: {', '.join(map(printable, kept)) or 'no step'}", style="dim"))
     if receipt is None:
         session.note("this was a dry run, nothing is sent")

@@ -22,7 +22,7 @@ from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.routes.versions import short
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
-from mesh.cli.workflows.bulk import BulkOptions, Wanted, filter_of, in_bulk, is_bulk, run_bulk
+from mesh.cli.workflows.bulk import BulkOptions, Refined, Wanted, filter_of, in_bulk, is_bulk, run_bulk
 from mesh.codec.commands import CommandReceipt
 from mesh.core.decide import decide
 from mesh.core.events import ApprovalRequested, CommandRefused, Event, TaskDispatched
@@ -150,16 +150,13 @@ async def _rehearse(
     return [_rehearsed(workflow, targets[workflow.route], stored, by, session.now_ms()) for workflow in chosen]
 
 
-async def _refined(
-    session: Session, to: str, broker: Broker, rows: list[WorkflowRow]
-) -> tuple[list[WorkflowRow], dict[str, str]]:
+async def _refined(session: Session, to: str, broker: Broker, _: ReadModel, rows: list[WorkflowRow]) -> Refined:
     """The workflows that are not on their target yet, and the target by route."""
     stored = await read_stored(broker, session.topics)
     targets = _targets(session, stored, {row.route for row in rows}, to, changes=True)
     going = [row for row in rows if row.digest != targets[row.route]]
-    if not going:
-        raise NotFound(f"{counted(len(rows), 'workflow')}: on that version already; nothing was sent")
-    return going, targets
+    already = len(rows) - len(going)
+    return Refined(going, targets, left_out={"on that version already": already} if already else {})
 
 
 def _named(session: Session, model: ReadModel, parts: Sequence[str], *, changes: bool) -> list[Workflow]:

@@ -72,7 +72,7 @@ class OperationRunner:
             _log.error("operation_incomplete", operation=operation.id, missing=ordered.total - len(ids))
             return
         batch = ids[operation.sent : operation.sent + ordered.rate]
-        records = [command_of(ordered, one, topics=self._topics) for one in batch]
+        records = [command_of(ordered, one, operation.forks.get(one), topics=self._topics) for one in batch]
         failures = await self._broker.send(records)
         for failure in failures:
             _log.error("command_not_sent", operation=operation.id, reason=failure.message)

@@ -37,6 +37,8 @@ from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core import ids
 from mesh.core.activation import DELAY_MS
 from mesh.core.events import ScheduleFired
+from mesh.core.forks import PlannedFork
+from mesh.core.inputs import Command
 from mesh.core.matching import RouteIndex
 from mesh.core.people import People, Person, people_of, shared_names
 from mesh.core.route import Route
@@ -44,6 +46,7 @@ from mesh.core.state import Workflow
 from mesh.errors import MalformedRecord
 from mesh.inspection.wording.phrases import as_json, event_words
 from mesh.testing.kit.account import Account
+from mesh.testing.kit.bulk import Bulk, fork_of
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine
@@ -91,6 +94,7 @@ class MeshKit:
         self._names: dict[str, tuple[str, ...]] = {}  # the further names of people
         self._regen = regen
         self._routes: dict[str, Route] = {}
+        self._versions: dict[str, Route] = {}  # all that were ever active, by digest
         self._is_open = False
         self._engine: Engine
         if broker is None:
@@ -140,7 +144,7 @@ class MeshKit:
         self._open()
         routes = [route for route, _ in self._sources.read(source)]
         for route in routes:
-            self._routes[route.name] = route
+            self._routes[route.name] = self._versions[route.digest] = route
             told = [f"    {name}: {as_json(step)}" for name, step in steps_of(route)]
             self._account.add_line("\n".join([f"route {route.name} is this now", *told]), self.now_ms())
         records = [encode_definition(route, self.stage.topics) for route in routes]
@@ -268,6 +272,7 @@ class MeshKit:
         if not self._routes:
             raise KitError("the mesh has no route yet: mesh_kit.route(...)")
         self._is_open = True
+        self._versions = {route.digest: route for route in self._routes.values()}
         self._engine.start(list(self._routes.values()), self._roles())
         self._engine.set_roles(self._roles(), self._people())
         self._account.began_ms = self._engine.now_ms()
@@ -303,6 +308,31 @@ class MeshKit:
         self.stage.act += 1
         self._engine.flow(seconds(duration), lambda: False)
         self._engine.catch_up()
+
+    def operation(
+        self,
+        command: Command,
+        runs: Sequence[Run],
+        *,
+        by: str = "operator",
+        reason: str = "",
+        step: str | None = None,
+        input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        output: Any = msgspec.UNSET,
+    ) -> dict[str, str]:
+        """As an operator, order one thing of several runs at once, as a bulk operation.
+
+        The commands are a run's verbs. `step`: of fork, the step from which the new runs go on.
+        Returns by workflow what became of it: `accepted`, or the code of the refusal.
+        """
+        to = {route: one.digest for route, one in self._routes.items()} if command == "migrate" else {}
+        about: dict[str, Any] = {"by": by, "reason": reason, "step": step, "given": input, "output": output, "to": to}
+        bulk = Bulk(self.stage, command, [run.id for run in runs], at_ms=self.now_ms(), **about)
+        self.act(bulk.order(self._versions))
+        if not self._engine.flow(_REAL_PATIENCE_S, bulk.is_over):
+            raise KitError(f"the operation to {command} is not over in {_REAL_PATIENCE_S:g} s: {bulk.codes()}")
+        self._engine.settle()
+        return bulk.codes()
 
     def next_start(self, route: str) -> Run:
         """Let time pass until the schedule of `route` starts a workflow. Returns its run.
@@ -434,6 +464,11 @@ class MeshKit:
         event = self.stage.published.get(event_id, {})
         said = "; ".join(f"{one.route}: {one.reason}" for one in RouteIndex(self._routes.values()).explain(dict(event)))
         raise KitError(f"the event {event_id} began nothing. {said}")
+
+    def fork_of(self, run: Run, step: str) -> PlannedFork:
+        """What a fork of this run from this step would be."""
+        mark = self.stage.fresh("fork").removeprefix("fork-")
+        return fork_of(self.stage, run.id, step, self._versions, mark)
 
     def digest_of(self, route: str) -> str:
         return self._routes[route].digest

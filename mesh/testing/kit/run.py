@@ -11,6 +11,7 @@ import msgspec
 
 from mesh.codec.commands import encode_command
 from mesh.core.events import CallMade, CommandRefused
+from mesh.core.forks import PlannedFork
 from mesh.core.inputs import ApprovalOrder, Command
 from mesh.core.state import StepState, Workflow
 from mesh.inspection.wording.phrases import lasting
@@ -316,6 +317,24 @@ class Run:
         """
         self._command("migrate", by, reason, None, to=self._kit.digest_of(self._workflow().route))
 
+    def fork(
+        self,
+        step: str,
+        *,
+        by: str = "operator",
+        reason: str = "",
+        input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+    ) -> "Run":
+        """As an operator, begin a new run that goes on from this step, and return it.
+
+        It has the results of all steps but this one and those that need it; this run stays as it
+        is. `input`: the step's, in place of what the route makes. Raises `Refused` if it can't be.
+        """
+        self._check_step(step)
+        plan = self._kit.fork_of(self, step)
+        self._command("fork", by, reason, step, to=plan.to, input=input, fork=plan)
+        return Run(self._kit, found=(plan.into, ""))
+
     def extend(self, step: str, plus: Duration, *, by: str = "operator", reason: str = "") -> None:
         """As an operator, let the question be open for longer. Raises `Refused` if it can't be."""
         self._order("extend", step, by, reason, by_ms=int(seconds(plus) * 1000))
@@ -363,12 +382,13 @@ class Run:
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
         output: Any = msgspec.UNSET,
         order: ApprovalOrder | None = None,
+        fork: PlannedFork | None = None,
     ) -> None:
         kit, command_id = self._kit, self._kit.stage.fresh("command")
         record = encode_command(
             topics=kit.stage.topics,
             command=command,
-            workflow_id=self.id,
+            workflow_id=self.id if fork is None else fork.into,
             by=by,
             command_id=command_id,
             at_ms=kit.now_ms(),
@@ -378,6 +398,7 @@ class Run:
             input=input,
             output=output,
             order=order,
+            fork=None if fork is None else fork.fork,
         )
         kit.act(kit.stage.send([record]))
         for heard in reversed(kit.stage.heard):

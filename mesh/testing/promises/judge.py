@@ -46,7 +46,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
-from mesh.codec.commands import decode_command
+from mesh.codec.commands import ROUTER_SOURCE, decode_command
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.definitions import decode_activation
 from mesh.codec.inbox import decode_inbox
@@ -182,8 +182,12 @@ class Promises:
             self._input(record)
         elif topic in (topics.events, topics.responses, topics.commands):
             self._source_record(record)
-            if topic == topics.events and (header(record, "ce_source") or "").startswith("/mesh/"):
-                self._effects.took((topic, header(record, "ce_id") or ""))  # a step has emitted it: an effect, too
+            source = header(record, "ce_source") or ""
+            # emitted by a step, or the word of a fork: an effect, too
+            if (topic == topics.events and source.startswith("/mesh/")) or (
+                topic == topics.commands and source == ROUTER_SOURCE
+            ):
+                self._effects.took((topic, header(record, "ce_id") or ""))
         elif topic == topics.definitions:
             self._definition(record)
         elif topic in (topics.people, topics.delegations):

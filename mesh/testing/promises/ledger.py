@@ -14,6 +14,7 @@ from mesh.core.effects import (
     SendInput,
     SendPersonal,
     SendTask,
+    TellForked,
     WithdrawTask,
 )
 from mesh.core.events import Decision, InputAttempted, InputParked
@@ -91,6 +92,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.withdrawals
         case SendPersonal():
             return topics.delegations
+        case TellForked():
+            return topics.commands
         case _:
             return topics.outcomes
 

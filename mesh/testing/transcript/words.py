@@ -19,6 +19,7 @@ from mesh.core.effects import (
     SendInput,
     SendPersonal,
     SendTask,
+    TellForked,
     WithdrawTask,
     effects,
 )
@@ -41,6 +42,7 @@ _EFFECTS_WITH_WORDS: Final = (
     SendDeadLetter,
     SendInput,
     SendPersonal,
+    TellForked,
 )
 
 

@@ -1,8 +1,9 @@
 """An operator's `fork`: a new run that goes on from a step of another run.
 
 The command to the new workflow brings the start event and the results of the other run, which its
-sender has from the log. A second command tells the other workflow, which notes it and stays as it
-is. So each of the two says where the other is.
+sender has from the log. When the new run has begun, its owner tells the other workflow by a second
+command (`mesh.core.effects.TellForked`), which notes it and stays as it is. So each of the two says
+where the other is.
 """
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from mesh.core import ids
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import go_on
-from mesh.core.decide.settle.refusing import Refusal, accept_command, refuse_command
+from mesh.core.decide.settle.refusing import REPEATED, Refusal, accept_command, refuse_command
 from mesh.core.decide.settle.retry import begin_with
 from mesh.core.events import WorkflowForked, WorkflowStarted
 from mesh.core.forks import Fork, from_on
@@ -39,6 +40,10 @@ def on_fork(draft: Draft, given: CommandGiven, target: Route | None) -> None:
 def _note(draft: Draft, given: CommandGiven, fork: Fork, step: str) -> None:
     if draft.workflow is None or not draft.workflow.run_id:
         refuse_command(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
+        return
+    # a new owner of the other run may tell it again
+    if given.operation and given.operation in draft.workflow.operations:
+        refuse_command(draft, given, REPEATED, f"the fork {fork.into} has been noted here before")
         return
     accept_command(draft, given)
     draft.add(WorkflowForked(into=fork.into, step=step, by=given.by, reason=given.reason))
