@@ -449,6 +449,27 @@ class CheckpointStore(Protocol):
     def close(self) -> None: ...
 
 
+class FileStore(Protocol):
+    """Files in a folder or below a URL, each written once and whole. As text: where that is.
+
+    Its methods raise `OperatorError` with what to do next, and `NotFound` for what is not there.
+    """
+
+    def names(self) -> list[str]:
+        """All files, sorted."""
+        ...
+
+    def read(self, name: str, begin: int = 0, length: int | None = None) -> bytes: ...
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file. It is durable when this returns. False: there is one of this name."""
+        ...
+
+    def tidy(self) -> None:
+        """Remove what a process that died has half written. The caller alone writes here."""
+        ...
+
+
 class Clock(Protocol):
     """Wall time.
 

@@ -178,8 +178,12 @@ class Settings:
 
     data_dir: Path = Path(".mesh")
     """The folder of checkpoints and read models. All of them are caches, and may be deleted."""
-    archive_dir: Path | None = None
-    """The folder of the archive, which `mesh archive run` writes. It is no cache: keep copies."""
+    archive_dir: str | None = None
+    """The archive, which `mesh archive run` writes. It is not a cache: keep copies.
+
+    A folder, or a URL in an object store: `s3://bucket/prefix`, `gs://...` or `az://...`, with `pip
+    install 'agent-mesh[objects]'`.
+    """
     routes: Paths = (Path("routes"),)
     """Route files, and folders of route files."""
     approvers: Path = Path("approvers.yaml")

@@ -3,8 +3,6 @@
 Owns how it is shown. `mesh.inspection.history.archiving` says what is archived, and when.
 """
 
-from pathlib import Path
-
 import click
 
 from mesh.cli.session import Session, mesh_command
@@ -12,6 +10,7 @@ from mesh.cli.text.format import counted
 from mesh.errors import OperatorError
 from mesh.inspection.history.archive import Archive
 from mesh.inspection.history.archiving import archive_forgotten
+from mesh.wiring.files import open_archive
 
 
 @click.group(short_help="Archive the workflows that are over.")
@@ -31,11 +30,11 @@ def run(session: Session) -> None:
     if session.as_json:
         session.emit({"archived": done})
     else:
-        session.note(f"{counted(done, 'workflow')} archived in {_folder(session)}")
+        session.note(f"{counted(done, 'workflow')} archived in {session.settings.archive_dir}")
 
 
 async def _run(session: Session) -> int:
-    with Archive(_folder(session), writes=True) as folder:
+    with _opened(session, writes=True) as folder:
         async with session.model() as (_, model):
             return sum(archive_forgotten(model.db, folder))
 
@@ -44,7 +43,7 @@ async def _run(session: Session) -> int:
 @mesh_command
 def verify(session: Session) -> None:
     """Read every history in MESH_ARCHIVE_DIR, and compare its sum with what was written."""
-    with Archive(_folder(session)) as folder:
+    with _opened(session) as folder:
         found = sum(1 for _ in folder.check())
     if session.as_json:
         session.emit({"whole": found})
@@ -52,8 +51,8 @@ def verify(session: Session) -> None:
         session.note(f"{counted(found, 'part')} are whole")
 
 
-def _folder(session: Session) -> Path:
-    folder = session.settings.archive_dir
-    if folder is None:
-        raise OperatorError("no archive is named: set MESH_ARCHIVE_DIR to its folder")
-    return folder
+def _opened(session: Session, *, writes: bool = False) -> Archive:
+    place = session.settings.archive_dir
+    if place is None:
+        raise OperatorError("no archive is named: set MESH_ARCHIVE_DIR to its folder, or to a URL in an object store")
+    return open_archive(place, session.settings.data_dir, writes=writes)

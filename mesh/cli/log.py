@@ -6,6 +6,7 @@ depends on the log alone.
 
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from mesh.inspection.history.folding import digests, fold_partition, log_ends
 from mesh.inspection.history.importing import Checked, Import
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
+from mesh.wiring.files import read_here, written
 
 _CHECKED: Final = "every record of the log was read from the broker and folded"
 
@@ -47,11 +49,11 @@ def log() -> None:
 @click.option(
     "--file",
     "exported",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="Fold the log in this file of `mesh log export`, and not the broker's.",
 )
 @mesh_command
-def verify(session: Session, *, against: Path | None, exported: Path | None) -> None:
+def verify(session: Session, *, against: Path | None, exported: str | None) -> None:
     """Fold the whole log from the broker, and print each workflow's digest.
 
     It uses no read model and no checkpoint. A digest is the SHA-256 of the workflow's canonical
@@ -78,11 +80,11 @@ def verify(session: Session, *, against: Path | None, exported: Path | None) -> 
 
 
 @log.command(short_help="Write the log to a file, or a workflow's decisions for an auditor.")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False)
 @click.option("--workflow", "workflow_id", metavar="ID", help="Print the bundle of this workflow (its whole id).")
 @by_option("writes the file")
 @mesh_command
-def export(session: Session, *, file: Path | None, workflow_id: str | None, by: str) -> None:
+def export(session: Session, *, file: str | None, workflow_id: str | None, by: str) -> None:
     """Write the whole log to FILE, or print a bundle of one workflow for `mesh audit verify`.
 
     FILE has the log, the routes and their activations, the people, keys, calendars and delegations,
@@ -95,28 +97,27 @@ def export(session: Session, *, file: Path | None, workflow_id: str | None, by: 
 
     \b
     mesh log export mesh-2026-11-30.gz
+    mesh log export s3://backups/mesh/mesh-2026-11-30.gz
     mesh log export --workflow refund:4711 > refund-4711.jsonl
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
     if workflow_id is not None and file is None:
         for line in session.run(_export(session, workflow_id)):
             click.echo(line)  # bytes, as they are
     elif file is not None and workflow_id is None:
-        if file.exists():
-            raise OperatorError(f"{file} is there already: name another file")
-        if not file.parent.is_dir():
-            raise OperatorError(f"there is no folder {file.parent}: create it, or name another file")
-        _tell_exported(session, session.run(_export_all(session, file, by)), file)
+        with written(file) as path:
+            head = session.run(_export_all(session, path, by))
+        _tell_exported(session, head, file)
     else:
         raise click.UsageError("give FILE for the whole log, or --workflow ID for one workflow")
 
 
 @log.command("import", short_help="Make a mesh of a file of `mesh log export`.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file")
 @click.option(
     "--leave-unread", is_flag=True, help="Also where inputs that nobody had decided on stay behind on the old broker."
 )
 @mesh_command
-def import_log(session: Session, *, file: Path, leave_unread: bool) -> None:
+def import_log(session: Session, *, file: str, leave_unread: bool) -> None:
     """Write the log in FILE to an empty mesh, on this broker, and show that it folds equally.
 
     The whole file is checked before anything is written. Topics are created as they are needed.
@@ -124,8 +125,7 @@ def import_log(session: Session, *, file: Path, leave_unread: bool) -> None:
     agents; routes and people are in force two seconds after the import. An import that was
     interrupted goes on when it is run again.
     """
-    checked = Checked(file)
-    try:
+    with read_here(file) as path, closing(Checked(path)) as checked:
         unread = sum(checked.head.unread.values())
         if unread and not leave_unread:
             raise OperatorError(
@@ -134,8 +134,6 @@ def import_log(session: Session, *, file: Path, leave_unread: bool) -> None:
                 "or leave them behind with --leave-unread"
             )
         sent_again = session.run(_import(session, checked))
-    finally:
-        checked.close()
     _tell_imported(session, checked.head, sent_again)
 
 
@@ -184,9 +182,9 @@ async def _named(session: Session) -> str:
     return mesh_of(session.topics.prefix, name)
 
 
-def _tell_exported(session: Session, head: ExportHead, file: Path) -> None:
+def _tell_exported(session: Session, head: ExportHead, file: str) -> None:
     if session.as_json:
-        session.emit({"file": str(file), "head": head})
+        session.emit({"file": file, "head": head})
         return
     workflows = sum(part.workflows for part in head.log)
     session.note(f"{counted(workflows, 'workflow')} of {counted(head.lines, 'record')} are in {file}")
@@ -242,12 +240,9 @@ async def _fold(session: Session) -> tuple[dict[str, str], int]:
     return dict(sorted(found.items())), records
 
 
-def _fold_file(path: Path) -> tuple[dict[str, str], int]:
-    checked = Checked(path)
-    try:
+def _fold_file(file: str) -> tuple[dict[str, str], int]:
+    with read_here(file) as path, closing(Checked(path)) as checked:
         found = {name: digest for _, workflows in checked.folds.values() for name, digest in digests(workflows)}
-    finally:
-        checked.close()
     return dict(sorted(found.items())), checked.head.topics.get("log", 0)
 
 

@@ -1,5 +1,6 @@
 """One command for many workflows on real processes: the command dies, and so does the router."""
 
+import os
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,7 @@ from mesh.core.events import CommandAccepted
 
 pytestmark = pytest.mark.slow
 
-COUNT = 60
+COUNT = int(os.environ.get("MESH_BULK_WORKFLOWS", "2000"))
 ROUTES = """\
 route: hasty
 on: {type: test.hasty}
@@ -31,7 +32,7 @@ async def incidents(mesh: MeshProcesses, count: int) -> list[dict[str, Any]]:
 
 
 async def test_a_bulk_retry_is_done_once_although_the_command_and_the_router_die(mesh: MeshProcesses) -> None:
-    await retry_all(mesh, COUNT, rate=20)
+    await retry_all(mesh, COUNT, rate=500)
 
 
 async def retry_all(mesh: MeshProcesses, count: int, *, rate: int) -> None:

@@ -18,16 +18,17 @@ from one_partition import Partition, agent, as_record, route
 from test_cli import call, call_json
 from told_mesh import TOPICS, ToldPartition, write
 
-from mesh.codec.archives import ArchiveDamaged
+from mesh.codec.archives import ArchiveDamaged, ArchivedDecision, ArchivedHead
 from mesh.errors import OperatorError
 from mesh.inspection.history import archive as archive_module
 from mesh.inspection.history import archiving
-from mesh.inspection.history.archive import Archive, find
+from mesh.inspection.history.archive import Archive
 from mesh.inspection.history.archiving import archive_forgotten, entries_of, last_state
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.projection import Folder
 from mesh.inspection.read_model.queries import TimelineEntry
 from mesh.inspection.read_model.schema import connect_in_memory, transaction
+from mesh.wiring.files import open_archive
 
 LIVE, GONE, AGAIN = "live", ("gone-1", "gone-2", "gone-3", "gone-4", "gone-5"), "again"
 
@@ -56,8 +57,17 @@ def made() -> Partition:
     return forgotten(Partition(route({"a": agent()})))
 
 
+def opened(folder: Path, *, writes: bool = False) -> Archive:
+    return open_archive(str(folder), folder, writes=writes)
+
+
+def find(folder: Path, workflow_id: str) -> list[tuple[str, ArchivedHead, list[ArchivedDecision]]]:
+    with opened(folder) as archive:
+        return archive.parts(workflow_id)
+
+
 def archive_all(db: apsw.Connection, folder: Path, batch: int = 2) -> int:
-    with Archive(folder, writes=True) as archive:
+    with opened(folder, writes=True) as archive:
         return sum(archive_forgotten(db, archive, batch=batch))
 
 
@@ -143,7 +153,7 @@ def test_a_run_that_dies_anywhere_loses_nothing_and_doubles_nothing(deaths: list
                 archive_all(db, folder, batch)
         archive_all(db, folder, batch)
         check(db, folder, made)
-        with Archive(folder) as archive:
+        with opened(folder) as archive:
             assert len(list(archive.check())) == len(GONE)
 
 
@@ -151,29 +161,29 @@ def test_the_index_is_made_of_the_files_again(made: Partition, tmp_path: Path) -
     db = model_of(made)
     archive_all(db, tmp_path)
     (tmp_path / "index.sqlite").unlink()
-    with Archive(tmp_path, writes=True):
+    with opened(tmp_path, writes=True):
         pass
     check(db, tmp_path, made)
 
 
 def test_two_runs_at_once_are_one(tmp_path: Path) -> None:
-    with Archive(tmp_path, writes=True), pytest.raises(OperatorError, match="another process writes to the archive"):
-        Archive(tmp_path, writes=True)
-    with Archive(tmp_path, writes=True):
+    with opened(tmp_path, writes=True), pytest.raises(OperatorError, match="another process writes to the archive"):
+        opened(tmp_path, writes=True)
+    with opened(tmp_path, writes=True):
         pass
 
 
 def test_a_reader_does_not_wait_for_a_run(made: Partition, tmp_path: Path) -> None:
     archive_all(model_of(made), tmp_path)
-    with Archive(tmp_path, writes=True):
+    with opened(tmp_path, writes=True):
         assert len(find(tmp_path, made.id_of(GONE[0]))) == 1
 
 
 def test_a_run_that_was_killed_leaves_nothing_locked(made: Partition, tmp_path: Path) -> None:
     archive_all(model_of(made), tmp_path)
     code = (
-        "import os, sys; from pathlib import Path; from mesh.inspection.history.archive import Archive\n"
-        "archive = Archive(Path(sys.argv[1]), writes=True)\n"
+        "import os, sys; from pathlib import Path; from mesh.wiring.files import open_archive\n"
+        "archive = open_archive(sys.argv[1], Path(), writes=True)\n"
         "archive._db.execute('BEGIN IMMEDIATE; DELETE FROM part; PRAGMA cache_spill = 1')\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -189,7 +199,7 @@ def test_damage_is_noticed(made: Partition, tmp_path: Path) -> None:
     whole = file.read_bytes()
     for damaged in (whole[:-3], whole[:50] + b"\0\0" + whole[52:]):
         file.write_bytes(damaged)
-        with Archive(tmp_path) as archive, pytest.raises(ArchiveDamaged, match="restore"):
+        with opened(tmp_path) as archive, pytest.raises(ArchiveDamaged, match="restore"):
             list(archive.check())
 
 

@@ -27,13 +27,13 @@ from mesh.cli.workflows.commands import cancel, complete, fail, pause, resume, r
 from mesh.cli.workflows.filters import FilterOptions, workflow_filter, workflow_filters
 from mesh.cli.workflows.fork import fork
 from mesh.cli.workflows.migrate import migrate
+from mesh.codec.archives import ArchivedDecision, ArchivedHead
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
-from mesh.errors import NotFound
+from mesh.errors import NotFound, OperatorError
 from mesh.inspection.documents.pages import page_of
 from mesh.inspection.documents.timeline import timeline_document
-from mesh.inspection.history.archive import find
 from mesh.inspection.history.archiving import entries_of, last_state
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
@@ -221,13 +221,29 @@ class _Shown(NamedTuple):
     archived: list[str]
 
 
+def _archived(session: Session, workflow_id: str) -> list[tuple[str, ArchivedHead, list[ArchivedDecision]]]:
+    """The parts of a workflow in the archive; none if there is no archive."""
+    place = session.settings.archive_dir
+    if place is None:
+        return []
+    from mesh.wiring.files import open_archive  # noqa: PLC0415 - most meshes have no archive
+
+    try:
+        with open_archive(place, session.settings.data_dir) as archive:
+            return archive.parts(workflow_id)
+    except OperatorError as error:
+        # an object store that is down must not hide what runs
+        session.note(f"without what the archive may have: {error}")
+        return []
+
+
 async def _show(session: Session, part: str) -> _Shown:
     if session.api is not None:
         from mesh.cli.remote.picks import workflow_of  # noqa: PLC0415 - only where there is no broker
 
         there = await workflow_of(session, session.api, part)
         return _Shown(there.state, there.entries, there.limiter_states, there.search, [])
-    old = find(session.settings.archive_dir, part)
+    old = _archived(session, part)
     archived = [name for name, _, _ in old]
     before = [entry for _, _, decisions in old for entry in entries_of(decisions)]
     async with session.model() as (_, model):

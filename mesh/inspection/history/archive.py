@@ -1,8 +1,10 @@
-"""A folder with the histories of workflows that are over.
+"""An archive: the histories of workflows that are over, in a folder or an object store.
 
-Owns the folder: files of many parts (`mesh.codec.archives`), and an index that finds a workflow's
-part. The files are what counts; the index is made of them again where it lacks one. One process
-writes at a time, and one that dies at any moment leaves whole files behind, or none.
+Owns what is there: files of many parts (`mesh.codec.archives`), and an index that finds the part of
+a workflow. The files are what counts; the index is made of them again where it lacks one. One
+process writes at a time, and one that dies at any moment leaves whole files behind, or none. To an
+object store several machines may write: none takes another's name, and what two of them archived
+counts once.
 """
 
 import os
@@ -15,6 +17,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.codec.archives import ArchivedDecision, ArchivedHead, decode_part, encode_part, parts_of
 from mesh.errors import OperatorError
+from mesh.ports import FileStore
 
 _ENDING: Final = ".jsonl.gz"
 _INDEX: Final = "index.sqlite"
@@ -29,33 +32,44 @@ Part = tuple[ArchivedHead, Sequence[ArchivedDecision]]
 
 
 class Archive:
-    """An open folder, for reading, or with `writes` for writing too. Use it as a context manager.
+    """An open archive, for reading, or with `writes` for writing too. Use it as a context manager.
 
-    Raises `OperatorError` where the folder can't be used, or where another process writes to it.
+    `files`: where it is. `folder`: where its index is. With `is_cached` the index is ours alone,
+    and is brought up to date at each opening. Raises `OperatorError` where either can't be used, or
+    where another process writes to it.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = False) -> None:
+    def __init__(self, files: FileStore, folder: Path, *, writes: bool = False, is_cached: bool = False) -> None:
+        self._files = files
         self._folder = folder
         self._open: list[apsw.Connection] = []
+        # an archive in a folder has an index once something was written
+        self._is_empty = not (writes or is_cached or (folder / _INDEX).exists())
+        if self._is_empty:
+            return
         try:
-            if writes:
+            if writes or is_cached:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._lock()
-            self._db = self._connect(_INDEX, writes=writes)
             if writes:
+                self._lock()
+            self._db = self._connect(_INDEX, writes=writes or is_cached)
+            if writes or is_cached:
                 self._db.execute(_TABLES)
-                self._recover()
+                self._recover(tidies=writes)
         except apsw.BusyError as error:
             self._close()
             raise OperatorError(
-                f"another process writes to the archive {folder}: try again when it has ended"
+                f"another process writes to the archive {files}: try again when it has ended"
             ) from error
         except (apsw.Error, OSError) as error:
             self._close()
             raise OperatorError(
-                f"the archive {folder} can't be used: {error}. Make the folder yours to write, or name another one in "
-                f"MESH_ARCHIVE_DIR; if its {_INDEX} is damaged, delete that: it is made of the files again"
+                f"the archive {files} can't be used: {error}. Make {folder} yours to write, or name another place in "
+                f"MESH_ARCHIVE_DIR; if the {_INDEX} there is damaged, delete it: it is made of the files again"
             ) from error
+        except OperatorError:
+            self._close()
+            raise
 
     def _lock(self) -> None:
         # a file of its own: those who read the index must not wait. The system frees the lock where
@@ -91,75 +105,50 @@ class Archive:
 
     def parts(self, workflow_id: str) -> list[tuple[str, ArchivedHead, list[ArchivedDecision]]]:
         """The parts of a workflow, the oldest first, each with its file's name."""
+        if self._is_empty:
+            return []
         sql = "SELECT file, begin, length FROM part WHERE workflow_id = ? ORDER BY last_offset"
         rows: list[Any] = self._db.execute(sql, (workflow_id,)).fetchall()
         found = []
         for name, begin, length in rows:
-            found.append((name, *decode_part(self._read(name, begin, length), f"{self._folder / name}, byte {begin}")))
+            part = self._files.read(name, begin, length)
+            found.append((name, *decode_part(part, f"{self._files}/{name}, byte {begin}")))
         return found
 
-    def _read(self, name: str, begin: int, length: int) -> bytes:
-        try:
-            with (self._folder / name).open("rb") as file:
-                file.seek(begin)
-                return file.read(length)
-        except OSError as error:
-            raise OperatorError(f"the archive's file {name} can't be read: {error}; restore it from a copy") from error
-
     def add(self, parts: Sequence[Part]) -> None:
-        """Keep these parts in one new file. When this returns they are on the disk."""
-        taken = [int(one.name.removesuffix(_ENDING)) for one in self._files()]
-        name = f"{max(taken, default=0) + 1:09}{_ENDING}"
-        being_written = self._folder / f"{name}.part"
-        with being_written.open("wb") as file:
-            for head, decisions in parts:
-                file.write(encode_part(head, decisions))
-            file.flush()
-            os.fsync(file.fileno())
-        being_written.rename(self._folder / name)
-        self._sync_folder()
+        """Keep these parts in one new file. When this returns they are durable."""
+        content = b"".join(encode_part(head, decisions) for head, decisions in parts)
+        number = max((int(name.removesuffix(_ENDING)) for name in self._names()), default=0) + 1
+        # in an object store another machine may be quicker
+        while not self._files.create(name := f"{number:09}{_ENDING}", content):
+            number += 1
         self._index(name)
 
-    def _recover(self) -> None:
-        """Finish what a process that died has left: half a file goes, a whole one is indexed."""
-        for half in self._folder.glob(f"*{_ENDING}.part"):
-            half.unlink()
+    def _recover(self, *, tidies: bool) -> None:
+        """Finish what a process that died has left, and index what others have written."""
+        if tidies:
+            self._files.tidy()
         known = {name for (name,) in self._db.execute("SELECT name FROM file")}
-        for file in self._files():
-            if file.name not in known:
-                self._index(file.name)
+        for name in self._names():
+            if name not in known:
+                self._index(name)
 
     def _index(self, name: str) -> None:
-        file = (self._folder / name).read_bytes()
+        file = self._files.read(name)
         rows = []
         for begin, length in parts_of(file, name):
             head, _ = decode_part(file[begin : begin + length], f"{name}, byte {begin}")
             rows.append((head.workflow_id, head.last_offset, name, begin, length))
         with self._db:
             self._db.executemany("INSERT OR IGNORE INTO part VALUES (?, ?, ?, ?, ?)", rows)
-            self._db.execute("INSERT INTO file VALUES (?)", (name,))
+            self._db.execute("INSERT OR IGNORE INTO file VALUES (?)", (name,))
 
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_ENDING}"))
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def _names(self) -> list[str]:
+        return [name for name in self._files.names() if name.endswith(_ENDING)]
 
     def check(self) -> Iterator[ArchivedHead]:
         """Read every part of every file. Raises `ArchiveDamaged` at the first that is not whole."""
-        for path in self._files():
-            file = path.read_bytes()
-            for begin, length in parts_of(file, path.name):
-                yield decode_part(file[begin : begin + length], f"{path.name}, byte {begin}")[0]
-
-
-def find(folder: Path | None, workflow_id: str) -> list[tuple[str, ArchivedHead, list[ArchivedDecision]]]:
-    """The parts of a workflow in the archive of the settings; none if there is no archive."""
-    if folder is None or not (folder / _INDEX).exists():
-        return []
-    with Archive(folder) as archive:
-        return archive.parts(workflow_id)
+        for name in self._names():
+            file = self._files.read(name)
+            for begin, length in parts_of(file, name):
+                yield decode_part(file[begin : begin + length], f"{name}, byte {begin}")[0]
