@@ -20,6 +20,7 @@ from mesh.core import ids
 from mesh.core.effects import TellForked
 from mesh.core.forks import Fork
 from mesh.core.inputs import ApprovalOrder, Command, CommandGiven
+from mesh.core.pauses import is_target
 from mesh.core.receipts import Place, SendCommandReceipt
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -33,6 +34,7 @@ _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)
 _KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS if name != "release")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail", "pause", "resume", "complete" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate, "input" with retry, "step" and "output" with complete'
+_TARGET_EXAMPLE: Final = '{"command": "pause" or "resume", "workflow_id": "mesh.pauses:0", "target": "agent/drafter", "by": ..., "reason": ...}'
 _FORK_EXAMPLE: Final = (
     'send {"of": ..., "run_id": ..., "event": {...}, "steps": {...}} to a new id, or {"into": <new id>}'
 )
@@ -76,6 +78,7 @@ def encode_command(
     order: ApprovalOrder | None = None,
     fork: Fork | None = None,
     operation: str = "",
+    target: str = "",
     traceparent: str | None = None,
     source: str = "/mesh/operators",
 ) -> OutRecord:
@@ -87,6 +90,7 @@ def encode_command(
     migrate to. `input`: of retry, for the one step that it names. `order`: of extend, reassign and
     void. `operation`: the bulk operation that it is a part of; a workflow obeys each of those once.
     `source`: who sends it; operators and their tools by default.
+    `target`: of pause and resume to `ids.PAUSES`, the agent or the route (`mesh.core.pauses`).
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
@@ -105,6 +109,8 @@ def encode_command(
         data["fork"] = fork
     if operation:
         data["operation"] = operation
+    if target:
+        data["target"] = target
     headers = binary_headers(
         id=command_id,
         source=source,
@@ -146,7 +152,7 @@ def decode_command(record: Record) -> CommandGiven:
         record,
         what="command",
         required=("command", "workflow_id", "by"),
-        optional=("reason", "step", "to", "operation"),
+        optional=("reason", "step", "to", "operation", "target"),
         anything=("input", "output", "order", "fork"),
         example=_EXAMPLE,
     )
@@ -172,6 +178,12 @@ def decode_command(record: Record) -> CommandGiven:
         raise MalformedRecord(
             f"{place(record)}: `output` goes with complete alone, which names a `step`; send {_EXAMPLE}"
         )
+    target = data.get("target") or ""
+    is_of_many = workflow_id == ids.PAUSES and command in ("pause", "resume")
+    if bool(target) != is_of_many or (target and not is_target(target)):
+        raise MalformedRecord(
+            f"{place(record)}: `target` goes with pause and resume to {ids.PAUSES} alone, and is agent/<name> or route/<name>; send {_TARGET_EXAMPLE}"
+        )
     if ("order" in data) != (command in ORDERS):
         raise MalformedRecord(
             f"{place(record)}: `order` goes with {', '.join(sorted(ORDERS))} alone; send {ORDER_EXAMPLE}"
@@ -193,6 +205,7 @@ def decode_command(record: Record) -> CommandGiven:
         operation=data.get("operation") or "",
         order=read_order(record, command, workflow_id, data["order"]) if "order" in data else None,
         fork=fork,
+        target=target,
     )
 
 

@@ -6,6 +6,7 @@ that is scaled to zero may be chosen, and its task waits on its topic. `mesh.cor
 `mesh.inspection.checks.report` checks routes against contracts.
 """
 
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -34,9 +35,16 @@ class Choice(NamedTuple):
 
 
 def choose(
-    directory: Directory, capability: str, task_id: str, *, attempt: int = 1, did: str = "", failed: str = ""
+    directory: Directory,
+    capability: str,
+    task_id: str,
+    *,
+    attempt: int = 1,
+    did: str = "",
+    failed: str = "",
+    barred: Collection[str] = (),
 ) -> Choice | None:
-    """An agent for this attempt; None if no agent is registered.
+    """An agent for this attempt, and none of the `barred`; None if no agent is registered.
 
     First the agent that `did` what is to be undone, then agents that are alive, then any but the
     one that `failed`, then by rendezvous hash of the task's id (Thaler and Ravishankar, 1998).
@@ -45,7 +53,7 @@ def choose(
     known = directory.chosen.get(ids.attempt_id(task_id, attempt))
     if known is not None:
         return Choice(known, f"capability {capability}: {known}, as it was chosen before")
-    names = directory.registered.get(capability, ())
+    names = [name for name in directory.registered.get(capability, ()) if name not in barred]
     if not names:
         return None
     # the name last, so that the order of the list never decides

@@ -33,6 +33,7 @@ Built-in workflows have no route document. Their ids begin with `mesh.`, as no r
 
     schedule        mesh.schedule:<route>                when the route starts by itself
     clock           mesh.clock:<number>                  how a partition's time goes
+    pauses          mesh.pauses:<number>                 what is paused in a partition
     answers         mesh.answers:<partition>             answers there that name no approval
     person          mesh.person:<name>                   what a person says of themself
     commands        mesh.commands:<partition>            commands there that name no workflow
@@ -86,6 +87,7 @@ _SCHEDULE: Final = "mesh.schedule:"
 _ALIAS: Final = "mesh.alias:"
 _PERSON: Final = "mesh.person:"
 _CLOCK: Final = "mesh.clock:"
+_PAUSES: Final = "mesh.pauses:"
 _ANSWERS: Final = "mesh.answers:"
 _COMMANDS: Final = "mesh.commands:"
 
@@ -108,11 +110,31 @@ def is_clock(workflow: str) -> bool:
 
 def clock_of(partition: int, partitions: int) -> str:
     """The first clock's id whose key leads to this partition, where its commands are decided."""
+    return _leading_to(_CLOCK, partition, partitions)
+
+
+def _leading_to(prefix: str, partition: int, partitions: int) -> str:
     number = 0
     # by trial, because a hash can't be inverted
-    while partition_of_key(clock_id(number).encode(), partitions) != partition:
+    while partition_of_key(f"{prefix}{number}".encode(), partitions) != partition:
         number += 1
-    return clock_id(number)
+    return f"{prefix}{number}"
+
+
+PAUSES: Final = f"{_PAUSES}0"
+"""To whom a command to pause or resume an agent or a route is sent. All partitions get a copy."""
+
+
+def is_pauses(workflow: str) -> bool:
+    return workflow.startswith(_PAUSES)
+
+
+def pauses_of(partition: int, partitions: int) -> str:
+    """The built-in workflow that knows which agents and routes are paused in this partition.
+
+    `PAUSES` is one of them, whatever the number of partitions.
+    """
+    return _leading_to(_PAUSES, partition, partitions)
 
 
 def answers_id(partition: int) -> str:

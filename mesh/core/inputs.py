@@ -227,6 +227,7 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     order: ApprovalOrder | None = None  # extend, reassign, void
     fork: Fork | None = None  # fork
     operation: str = ""  # the bulk operation that it is a part of
+    target: str = ""  # pause, resume: the agent or the route, if it is no workflow (`mesh.core.pauses`)
 
 
 class CommandUnreadable(_Inbox, tag="CommandUnreadable.1", frozen=True, kw_only=True):
@@ -463,6 +464,7 @@ TimerKind = Literal[
     "wait",
     "event_timeout",
     "portion",
+    "resumed",
     "budget_time",
     "schedule",
     "rate",

@@ -31,7 +31,7 @@ StepStatus = Literal[
     "iterating",  # a for-each whose items are under way
     "claiming",  # has succeeded, and waits until its alias is its own
     "again",  # of a loop's body, to begin again in the round to come
-    "held",  # its task waits for more budget, or until its workflow resumes
+    "held",  # its task waits for more budget, or until its workflow, route or agent resumes
     "queued",  # its task waits for the slot of a limit
     "suspended",  # its task waits for an approval that its agent wants
     "incident",  # waits for an operator
@@ -44,7 +44,7 @@ StepStatus = Literal[
 ]
 WorkflowStatus = Literal[
     "expected",  # no run yet: only events that came before the start
-    "standing",  # a built-in one at work: a schedule, an alias that is taken, a limiter
+    "standing",  # a built-in one at work: a schedule, an alias that is taken, a limiter, pauses
     "running",
     "completed",
     "failed",
@@ -138,6 +138,16 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by: str
     at_ms: int
     reason: str = ""
+
+
+class Pauses(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which agents and routes are paused in a partition, by target (`mesh.core.pauses`).
+
+    `releasing`: those that have resumed while not all that they held goes on yet.
+    """
+
+    paused: dict[str, Pause] = {}
+    releasing: tuple[str, ...] = ()
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -236,6 +246,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     operations: tuple[str, ...] = ()  # of operators, whose command it has decided on
     origin: Origin | None = None  # of a run that was forked from another
     pause: Pause | None = None  # nothing new of it is sent or begun
+    pauses: Pauses | None = None  # of a built-in workflow that holds them
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

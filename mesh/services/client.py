@@ -30,9 +30,10 @@ from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, person_id, run_id
 from mesh.core.inputs import AnswerKind, ApprovalOrder, Command, PersonalKind
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
-from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
+from mesh.errors import MalformedRecord, RecordTooLarge, SenderError, TopicMissing
+from mesh.ports import Broker, Clock, Entropy, OutRecord, Reader, Record, TopicPartition
 from mesh.services.reading import LOOK_S, unread
+from mesh.services.refusals import error_of
 
 Found = TypeVar("Found")
 
@@ -328,6 +329,7 @@ class Client:
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
         output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
+        target: str = "",
     ) -> str:
         """Send an operator's command and return its id.
 
@@ -347,6 +349,7 @@ class Client:
             input=input,
             output=output,
             order=about,
+            target=target,
         )
         await self._send([record])
         return command_id
@@ -363,6 +366,7 @@ class Client:
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
         output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
+        target: str = "",
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> CommandReceipt:
         """Send an operator's command, and wait for the receipt, which says whether it is accepted.
@@ -382,6 +386,7 @@ class Client:
             input=input,
             output=output,
             about=about,
+            target=target,
         )
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
         if command_id not in found:
@@ -420,7 +425,7 @@ class Client:
     async def _send(self, records: Sequence[OutRecord]) -> None:
         failures = await self._broker.send(records)
         if failures:
-            raise _error(failures[0], records[failures[0].index], len(failures))
+            raise error_of(failures[0], records[failures[0].index], len(failures))
 
     async def _partitions(self, topic: str) -> int:
         if topic not in self._counts:
@@ -487,14 +492,3 @@ def _readable(decode: Callable[[Record], Found], record: Record) -> Found | None
         return decode(record)
     except SenderError:
         return None
-
-
-def _error(failure: SendFailure, record: OutRecord, count: int) -> MeshError:
-    more = f" (and {count - 1} more)" if count > 1 else ""
-    match failure.code:
-        case Delivery.TOPIC_MISSING:
-            return TopicMissing(f"the topic {record.topic} is not there{more}: run `mesh topics apply`")
-        case Delivery.TOO_LARGE:
-            return RecordTooLarge(f"a record for {record.topic} is too large{more}: {failure.message}")
-        case Delivery.REFUSED:
-            return BrokerError(f"the broker refused a record for {record.topic}{more}: {failure.message}")

@@ -18,12 +18,14 @@ from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect, SendInput, effects
 from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged, TasksWithdrawn
 from mesh.core.forks import Fork
+from mesh.core.pauses import paused_by
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
 from mesh.core.tool_approvals import Wanted
 from mesh.ports import OutRecord, Record
 from mesh.routes.compiler import compile_route
+from mesh.services.router.releasing import Releasing
 from mesh.services.router.timers import rate_due_at_ms
 
 START_MS = 1_763_900_000_000
@@ -137,6 +139,7 @@ class Partition:
             directory=self.directory,
             now_ms=self.now_ms,
             target=self.routes.get(given.to) if isinstance(given, inp.CommandGiven) else None,
+            pauses=paused_by(self.state.workflows.get(ids.PAUSES)),
         )
         if decided.events or not isinstance(given, inp.TimerDue):
             self._write(given, decided)
@@ -498,6 +501,36 @@ class Partition:
                 **source,
             )
         )
+
+    def pause(self, target: str, command: Literal["pause", "resume"] = "pause") -> tuple[Event, ...]:
+        """Pause or resume an agent or a route (`mesh.core.pauses`)."""
+        source = self._inbox("mesh.commands", None)
+        return self.give(
+            inp.CommandGiven(
+                workflow_id=ids.PAUSES,
+                command_id=f"c{source['source_offset']}",
+                command=command,
+                by="op",
+                reason="look first",
+                target=target,
+                **source,
+            )
+        )
+
+    def release(self) -> list[Event]:
+        """Let all go on that lifted pauses had held, as the owner does.
+
+        What that makes workflows tell each other is passed on.
+        """
+        releasing = Releasing()
+        releasing.begin(self.state.workflows[ids.PAUSES], self.state.workflows.values(), self.now_ms)
+        found: list[Event] = []
+        while (due_ms := releasing.next_due_at_ms()) is not None:
+            self.now_ms = max(self.now_ms, due_ms)
+            for timer in releasing.pop_due(due_ms, limit=100):
+                found += self.give(timer)
+                self.pass_on()
+        return found
 
     def command(
         self,

@@ -23,6 +23,7 @@ from mesh.core.delegations import KnownDelegation
 from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked, LogImported
 from mesh.core.forks import Fork, KeptResult
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
+from mesh.core.pauses import agent_target, route_target
 from mesh.core.route import Route
 from mesh.core.signing import Proof
 
@@ -83,7 +84,7 @@ def varied_run() -> Partition:
 
 
 def _hold(p: Partition, rules: Route) -> None:
-    """A pause in which an output is given by hand, and a fork of the run."""
+    """A pause in which an output is given by hand, a fork of the run, pauses of more."""
     p.start("held", digest=rules.digest)
     p.command("pause", key="held", reason="the finder is wrong")
     p.command("complete", step="duplicates", key="held", output={"n": 0})
@@ -94,6 +95,12 @@ def _hold(p: Partition, rules: Route) -> None:
     kept = {"classify": KeptResult(status="succeeded", output={"risky": False})}
     p.fork("held~1", "duplicates", Fork(of=p.id_of("held"), run_id=run_id, event=event, steps=kept), to=rules)
     p.fork("held", "duplicates", Fork(into=p.id_of("held~1")))
+    for target in (agent_target("classifier"), route_target("triage")):
+        p.pause(target)
+        p.start(f"paused-{target}", digest=rules.digest)
+        p.pause(target, "resume")
+        p.release()
+    p.pause(agent_target("drafter"))
 
 
 def _vote(p: Partition, voted: Route) -> None:

@@ -29,6 +29,7 @@ from mesh.core.decide.begin.limit import look_after_slots
 from mesh.core.decide.built_in.alias import decide_alias
 from mesh.core.decide.built_in.clock import decide_clock
 from mesh.core.decide.built_in.limiter import decide_limiter
+from mesh.core.decide.built_in.pauses import decide_pauses
 from mesh.core.decide.built_in.schedule import decide_schedule
 from mesh.core.decide.draft import NOTHING_WITHHELD, Draft
 from mesh.core.decide.settle.alias import on_alias_answered
@@ -50,9 +51,10 @@ from mesh.core.decide.settle.timer import on_timer
 from mesh.core.decide.settle.withdrawal import ENDS_TASKS, withdraw
 from mesh.core.events import AnswerRefused, CommandRefused, Event, IncidentRaised, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
+from mesh.core.pauses import NO_PAUSES
 from mesh.core.people import id_of, person_of
 from mesh.core.route import Route
-from mesh.core.state import Directory, Workflow
+from mesh.core.state import Directory, Pause, Workflow
 
 
 class Decided(NamedTuple):
@@ -71,29 +73,31 @@ def decide(
     now_ms: int,
     target: Route | None = None,
     withheld: Mapping[str, str] = NOTHING_WITHHELD,
+    pauses: Mapping[str, Pause] = NO_PAUSES,
 ) -> Decided:
     """Decide what `given` brings about.
 
     `route`: the definition that the workflow runs on (`given.digest`'s for a start); it may be None
     if the workflow is not live. `target`: the definition that a `migrate` names, or None. `now_ms`:
     the owner's clock. `withheld`: places where what would follow is too large, from an earlier try,
-    and what to say of it (`Draft`).
+    and what to say of it (`Draft`). `pauses`: the agents and routes that are paused in the
+    partition, by target (`mesh.core.pauses`).
     """
-    draft = Draft(workflow, given.workflow_id, route, directory, now_ms, withheld=withheld)
+    draft = Draft(workflow, given.workflow_id, route, directory, now_ms, withheld=withheld, pauses=pauses)
     # no route's name can begin so, so a route's workflow never comes here
     if given.workflow_id.startswith(ids.BUILT_IN):
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
-    # time for more items of a for-each, which may be held
-    is_portion = isinstance(given, inp.TimerDue) and given.kind == "portion"
-    # a portion may be due for held items alone: then no event has changed the workflow so far
-    if draft.workflow is not None and (draft.workflow is not workflow or is_portion):
+    # the time of what may be held: more items of a for-each, or all after a pause
+    is_for_held = isinstance(given, inp.TimerDue) and given.kind in ("portion", "resumed")
+    # held tasks alone may be due: then no event has changed the workflow so far
+    if draft.workflow is not None and (draft.workflow is not workflow or is_for_held):
         # the budget first: if it ends the workflow, slots are left to give back
         if draft.workflow.account is not None:
             look_after_budget(draft)
         # the rest of what a resumed workflow had held
-        elif is_portion and draft.workflow.pause is None:
+        elif is_for_held and not draft.is_paused:
             release_held(draft, "the workflow has resumed")
         if draft.workflow.slots:
             look_after_slots(draft)
@@ -120,6 +124,8 @@ def _decide_built_in(draft: Draft, given: inp.Input) -> None:
         decide_schedule(draft, given)
     elif ids.is_clock(given.workflow_id):
         decide_clock(draft, given)
+    elif ids.is_pauses(given.workflow_id):
+        decide_pauses(draft, given)
     elif is_limiter(given.workflow_id):
         decide_limiter(draft, given)
     elif isinstance(given, inp.CommandGiven):

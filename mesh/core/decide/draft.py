@@ -28,8 +28,9 @@ from mesh.core.events import (
 )
 from mesh.core.evolve import evolve
 from mesh.core.evolve.budget import unended
+from mesh.core.pauses import NO_PAUSES, agent_target, route_target
 from mesh.core.route import ExpressionError, Route, Scope
-from mesh.core.state import FINISHED, Directory, StepState, Workflow
+from mesh.core.state import FINISHED, Directory, Pause, StepState, Workflow
 
 _SENT: Final = (TaskDispatched, TaskHeld, SlotRequested, CallMade, ApprovalRequested)
 """What goes from a step to somebody else, or waits for it to be sent."""
@@ -71,10 +72,11 @@ class Draft:
     """The events so far, and the state after them.
 
     `withheld`: places where what is to be sent, or kept, is too large, and what to say of it. There
-    it becomes an incident instead. The workflow's own output is at the place "".
+    it becomes an incident instead. The workflow's own output is at the place "". `pauses`: of the
+    partition, by target.
     """
 
-    __slots__ = ("_route", "_scope", "directory", "events", "now_ms", "withheld", "workflow", "workflow_id")
+    __slots__ = ("_route", "_scope", "directory", "events", "now_ms", "pauses", "withheld", "workflow", "workflow_id")
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class Draft:
         now_ms: int,
         *,
         withheld: Mapping[str, str] = NOTHING_WITHHELD,
+        pauses: Mapping[str, Pause] = NO_PAUSES,
     ) -> None:
         self.workflow = workflow
         self.workflow_id = workflow_id
@@ -94,6 +97,7 @@ class Draft:
         self.events: list[Event] = []
         self._scope: Scope | None = None
         self.withheld = withheld
+        self.pauses = pauses
 
     def add(self, event: Event) -> None:
         """Take the next event of the decision.
@@ -206,10 +210,24 @@ class Draft:
                 return Shortage(name, need[name], max(0.0, limit - taken), limit, may_pass)
         return None
 
-    def why_held(self, short: Shortage | None) -> str:
-        """What is lacking, and which calls keep it reserved until they end; None: it is paused."""
-        if short is None or self.live.pause is not None:
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator holds the workflow, by itself or with its route."""
+        workflow = self.live
+        return workflow.pause is not None or (bool(self.pauses) and route_target(workflow.route) in self.pauses)
+
+    def why_paused(self, agent: str = "") -> str:
+        """What an operator holds: the workflow, its route or this agent. Empty: nothing of them."""
+        if self.live.pause is not None:
             return "the workflow is paused"
+        if not self.pauses:
+            return ""
+        if self.is_paused:
+            return f"route {self.live.route} is paused"
+        return f"agent {agent} is paused" if agent_target(agent) in self.pauses else ""
+
+    def why_short(self, short: Shortage) -> str:
+        """What is lacking, and which calls keep it reserved until they end."""
         account = self.live.account
         kept = unended(account, short.name) if account is not None and short.name else ""
         return f"needs {short.what}" + (f"; {kept}" if kept else "")

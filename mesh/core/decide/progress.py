@@ -93,7 +93,8 @@ def beyond(draft: Draft, name: str) -> Iterable[str]:
 def is_going(draft: Draft) -> bool:
     """Whether steps may act: not in a workflow that is over, is being undone, or is paused."""
     workflow = draft.workflow
-    return workflow is not None and workflow.status == "running" and workflow.ending is None and workflow.pause is None
+    is_live = workflow is not None and workflow.status == "running" and workflow.ending is None
+    return is_live and not draft.is_paused
 
 
 def _is_open(state: StepState | None) -> bool:

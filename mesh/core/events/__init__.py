@@ -31,6 +31,7 @@ from mesh.core.events.command import CommandAccepted, CommandRefused
 from mesh.core.events.imported import LogImported
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
+from mesh.core.events.pausing import HeldReleased, PauseLifted, PauseSet
 from mesh.core.events.personal import AbsenceSaid, DelegationGiven, DelegationTakenBack
 from mesh.core.events.record import Cause, Decision, Event, LogRecord, OwnerChanged
 from mesh.core.events.repetition import ForEachEnded, ForEachStarted, LoopLeft, PortionScheduled, RoundStarted
@@ -138,6 +139,7 @@ __all__ = [
     "EventUnclaimed",
     "ForEachEnded",
     "ForEachStarted",
+    "HeldReleased",
     "IncidentRaised",
     "IncidentResolved",
     "InputAttempted",
@@ -148,6 +150,8 @@ __all__ = [
     "LoopLeft",
     "NoteAdded",
     "OwnerChanged",
+    "PauseLifted",
+    "PauseSet",
     "PayloadEdited",
     "PortionScheduled",
     "QuestionAnswered",

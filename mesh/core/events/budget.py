@@ -8,7 +8,8 @@ from mesh.core.events.event import LogEvent
 class TaskHeld(LogEvent, tag="TaskHeld.1", frozen=True, kw_only=True):
     """The budget does not have what this attempt needs, so the attempt waits until there is more.
 
-    The attempt may be a task's or a call's. `is_paused`: it waits until its workflow resumes.
+    The attempt may be a task's or a call's. `is_paused`: it waits until its workflow, its route or
+    its agent resumes.
     """
 
     step: str

@@ -25,6 +25,7 @@ from mesh.core.events.command import CommandAccepted, CommandRefused
 from mesh.core.events.imported import LogImported
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
+from mesh.core.events.pausing import HeldReleased, PauseLifted, PauseSet
 from mesh.core.events.personal import AbsenceSaid, DelegationGiven, DelegationTakenBack
 from mesh.core.events.repetition import ForEachEnded, ForEachStarted, LoopLeft, PortionScheduled, RoundStarted
 from mesh.core.events.schedule import ScheduleChanged, ScheduleFired
@@ -159,6 +160,9 @@ Event = (
     | IncidentResolved
     | ClockHeld
     | ClockReleased
+    | PauseSet
+    | PauseLifted
+    | HeldReleased
     | LogImported
     | CommandAccepted
     | CommandRefused

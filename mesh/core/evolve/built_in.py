@@ -1,4 +1,4 @@
-"""What the events of aliases and schedules change in their workflows.
+"""What the events of aliases, schedules and pauses change in their workflows.
 
 Also in the workflows that have aliases. `evolve`'s part for `mesh.core.decide.begin.alias` and
 `mesh.core.decide.built_in`.
@@ -16,18 +16,23 @@ from mesh.core.events import (
     AliasSought,
     AliasWaived,
     EventRedirected,
+    HeldReleased,
+    PauseLifted,
+    PauseSet,
     ScheduleChanged,
     ScheduleFired,
 )
 from mesh.core.layered import changed
-from mesh.core.state import Plan, StepState, Workflow
+from mesh.core.pauses import PAUSES
+from mesh.core.state import Pause, Pauses, Plan, StepState, Workflow
 
 AliasOfStep = AliasSought | AliasGranted | AliasWaived
-BuiltIn = AliasOfStep | AliasReturned | AliasBound | EventRedirected | ScheduleChanged | ScheduleFired
+OfPauses = PauseSet | PauseLifted | HeldReleased
+BuiltIn = AliasOfStep | AliasReturned | AliasBound | EventRedirected | ScheduleChanged | ScheduleFired | OfPauses
 
 
 def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, at_ms: int) -> Workflow:
-    """The alias, the schedule, or the workflow that has aliases, after `event`.
+    """The alias, the schedule, the pauses, or the workflow that has aliases, after `event`.
 
     Raises `ValueError` for an event that it can't have had.
     """
@@ -49,6 +54,9 @@ def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, a
             )
             schedule = before or _standing(workflow_id, event.route, "", at_ms)
             return replace(schedule, digest=event.digest, plan=plan, updated_at_ms=at_ms)
+        case PauseSet() | PauseLifted() | HeldReleased():
+            holder = before or _standing(workflow_id, PAUSES, "", at_ms)
+            return replace(holder, pauses=_pauses(holder.pauses or Pauses(), event, at_ms), updated_at_ms=at_ms)
         case EventRedirected() if before is not None:
             kept = tuple(one for one in before.kept if one != event.kept)
             return replace(before, kept=kept, updated_at_ms=at_ms)
@@ -57,6 +65,22 @@ def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, a
             return replace(before, plan=plan, updated_at_ms=at_ms)
         case _:
             raise ValueError(f"{type(event).__name__} for {workflow_id}, which is not there")
+
+
+def _pauses(before: Pauses, event: OfPauses, at_ms: int) -> Pauses:
+    match event:
+        case PauseSet():
+            pause = Pause(by=event.by, reason=event.reason, at_ms=at_ms)
+            # what it has not let go by now, it holds again
+            left = tuple(target for target in before.releasing if target != event.target)
+            return Pauses(paused={**before.paused, event.target: pause}, releasing=left)
+        case PauseLifted():
+            paused = {target: pause for target, pause in before.paused.items() if target != event.target}
+            return Pauses(paused=paused, releasing=(*before.releasing, event.target))
+        case HeldReleased():
+            return replace(before, releasing=())
+        case _:
+            assert_never(event)
 
 
 def _of_claimant(workflow: Workflow, event: AliasOfStep | AliasReturned, at_ms: int) -> Workflow:

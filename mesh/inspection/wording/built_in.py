@@ -1,13 +1,14 @@
-"""Schedules, aliases and clocks, and what workflows have to do with them."""
+"""Schedules, aliases, clocks and pauses, and what workflows have to do with them."""
 
 from mesh.core import events as ev
+from mesh.core.pauses import words
 from mesh.core.schedules import Missed, Schedule, rfc3339
 from mesh.inspection.wording.phrases import counted, event_words
 from mesh.inspection.wording.said import Said
 
 
 def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:  # noqa: ARG001 - as the other nouns'
-    return _of_an_alias(event) or _of_a_schedule(event) or _of_a_clock(event)
+    return _of_an_alias(event) or _of_a_schedule(event) or _of_a_clock(event) or _of_pauses(event)
 
 
 def _of_an_alias(event: ev.Event) -> Said | None:
@@ -66,6 +67,24 @@ def _of_a_clock(event: ev.Event) -> Said | None:
             return Said("", what, "work", f"file {event.digest}", what)
         case _:
             return None
+
+
+def _of_pauses(event: ev.Event) -> Said | None:
+    match event:
+        case ev.PauseSet():
+            told = f"{words(event.target)} is paused: nothing goes out to it" + _why(event.reason)
+            return Said("", f"{words(event.target)} is paused by {event.by}", "people", event.reason, told)
+        case ev.PauseLifted():
+            told = f"{words(event.target)} resumes" + _why(event.reason)
+            return Said("", f"{words(event.target)} is resumed by {event.by}", "people", event.reason, told)
+        case ev.HeldReleased():
+            return Said("", "all that was held has gone on", "good", told="all that was held has gone on")
+        case _:
+            return None
+
+
+def _why(reason: str) -> str:
+    return f" ({reason})" if reason else ""
 
 
 def schedule_words(schedule: Schedule | None) -> str:

@@ -157,7 +157,14 @@ class Copies:
             yield decode_schedule_set(record)
             return
         self.counts["commands"] += 1
-        yield decode_command(record)
+        given = decode_command(record)
+        # of an agent or a route: each partition holds its own pauses (ADR 42)
+        if given.target:
+            for partition in range(self._config.partitions):
+                name = ids.pauses_of(partition, self._config.partitions)
+                yield replace(given, workflow_id=name, source_index=partition)
+        else:
+            yield given
 
     def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
         self.counts["dead_letters"] += 1

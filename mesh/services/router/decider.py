@@ -30,6 +30,7 @@ from mesh.core.inputs import (
     Undeliverable,
 )
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.pauses import paused_by
 from mesh.core.replay import settle
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
@@ -100,11 +101,21 @@ class Decider:
         self._token = token
         self._encoder = EffectEncoder(topics, partition, config.partitions)
         self._is_traced = is_traced
+        self._pauses_id = ids.pauses_of(partition, config.partitions)
 
     @property
     def mark(self) -> int:
         """The mark that the log may have: nothing below it is still to be sent."""
         return self.own.hold_back(self.state.mark)
+
+    def begin(self, state: PartitionState) -> None:
+        """Go on from this state, as a take-over has read it."""
+        self.state, workflows = state, state.workflows.values()
+        self.deadlines.timers.rebuild(workflows)
+        # the owner before has not let all go on
+        holder = state.workflows.get(self._pauses_id)
+        if holder is not None:
+            self.deadlines.timers.releasing.begin(holder, workflows, state.at_ms)
 
     def decide(
         self, batch: Batch, given: Input, cause: Cause, now_ms: int, *, directory: Directory | None = None
@@ -129,6 +140,7 @@ class Decider:
                 now_ms=now_ms,
                 target=target,
                 withheld=withheld,
+                pauses=paused_by(self.state.workflows.get(self._pauses_id)),
             )
             # a timer that no longer fits its workflow: the owner made
             # it, so nobody misses a decision
@@ -239,6 +251,8 @@ class Decider:
             batch.changed[workflow_id] = workflow
         if workflow is not None:
             self.deadlines.arm(decision, workflow)
+            if workflow_id == self._pauses_id:
+                self.deadlines.timers.releasing.begin(workflow, state.workflows.values(), decision.at_ms)
 
     def park(
         self, batch: Batch, record: Record, code: str, message: str, now_ms: int, *, workflow_id: str | None = None

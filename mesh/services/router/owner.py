@@ -136,9 +136,9 @@ class Owner:
 
     def move_in(self, state: PartitionState, confirmed: Confirmed) -> None:
         """Begin with what the log has, as the take-over has read it."""
-        self._decider.state, self.confirmed = state, confirmed
+        self.confirmed = confirmed
         self.careful.begin(confirmed.takeovers, confirmed.attempted)
-        self.deadlines.timers.rebuild(state.workflows.values())
+        self._decider.begin(state)
 
     # What the router asks -------------------------------------------------------------------------
 

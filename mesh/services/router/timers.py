@@ -13,6 +13,7 @@ from typing import Final, Literal
 from mesh.core.inputs import TimerDue, TimerKind
 from mesh.core.limits import next_grant_at_ms
 from mesh.core.state import StepState, Workflow
+from mesh.services.router.releasing import Releasing
 
 Awaited = Literal["nothing", "results", "answers", "events"]
 AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events")
@@ -27,12 +28,15 @@ _REBUILD_AT: Final = 50_000
 
 
 class Timers:
-    __slots__ = ("_heaps", "_rates", "_rebuild_at")
+    """`releasing`: what a pause had held, which goes on with the timers that wait for nothing."""
+
+    __slots__ = ("_heaps", "_rates", "_rebuild_at", "releasing")
 
     def __init__(self) -> None:
         self._heaps: dict[Awaited, list[_Entry]] = {awaited: [] for awaited in AWAITED}
         self._rates: dict[str, int] = {}  # limiters that are armed, and for when
         self._rebuild_at = _REBUILD_AT
+        self.releasing = Releasing()
 
     def rebuild(self, workflows: Iterable[Workflow]) -> None:
         """Take all times of all workflows, as at a take-over, and nothing else."""
@@ -92,7 +96,7 @@ class Timers:
 
     def nearest_at_ms(self) -> int | None:
         """The nearest time of all heaps. Asked of each partition in each turn of the router."""
-        nearest: int | None = None
+        nearest = self.releasing.next_due_at_ms()
         for heap in self._heaps.values():
             if heap and (nearest is None or heap[0][0] < nearest):
                 nearest = heap[0][0]
@@ -116,8 +120,13 @@ class Timers:
             if timer is not None:
                 count += 1
                 yield timer
+        if awaited == "nothing":
+            yield from self.releasing.pop_due(up_to_ms, limit=limit - count)
 
     def put_back(self, awaited: Awaited, timer: TimerDue) -> None:
+        if timer.kind == "resumed":
+            self.releasing.put_back(timer)
+            return
         places = {"budget_time": _BUDGET, "schedule": _SCHEDULE, "rate": _RATE}
         # a `forget` has no step, and an empty place means just that
         place = places.get(timer.kind, timer.step)

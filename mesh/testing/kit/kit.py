@@ -40,6 +40,7 @@ from mesh.core.events import ScheduleFired
 from mesh.core.forks import PlannedFork
 from mesh.core.inputs import Command
 from mesh.core.matching import RouteIndex
+from mesh.core.pauses import agent_target, route_target
 from mesh.core.people import People, Person, people_of, shared_names
 from mesh.core.route import Route
 from mesh.core.state import Workflow
@@ -48,6 +49,7 @@ from mesh.inspection.wording.phrases import as_json, event_words
 from mesh.testing.kit.account import Account
 from mesh.testing.kit.bulk import Bulk, fork_of
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
+from mesh.testing.kit.commands import send_command
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine
 from mesh.testing.kit.errors import KitError, Refused, is_for_the_test, unknown
@@ -254,6 +256,24 @@ class MeshKit:
         )
         self.act(self.stage.send([encode_calendar(found, self.stage.topics), active]))
         self._engine.flow(DELAY_MS / 1000, lambda: False)
+
+    def pause(self, *, agent: str = "", route: str = "", by: str = "operator", reason: str = "") -> None:
+        """As an operator, hold an agent or a route: nothing goes out to it until it resumes.
+
+        Raises `Refused` if it is paused already.
+        """
+        self._order("pause", agent, route, by, reason)
+
+    def resume(self, *, agent: str = "", route: str = "", by: str = "operator", reason: str = "") -> None:
+        """As an operator, let what a pause has held go on. Raises `Refused` if it is not paused."""
+        self._order("resume", agent, route, by, reason)
+
+    def _order(self, command: Command, agent: str, route: str, by: str, reason: str) -> None:
+        if bool(agent) == bool(route):
+            raise KitError(f"{command} what? agent='...' or route='...'")
+        self._open()
+        target = agent_target(agent) if agent else route_target(route)
+        send_command(self, command, ids.PAUSES, by=by, reason=reason, target=target)
 
     def _people(self) -> People | None:
         """Everybody with their further names; None if nobody has one."""

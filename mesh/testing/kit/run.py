@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mesh.codec.commands import encode_command
-from mesh.core.events import CallMade, CommandRefused
+from mesh.core.events import CallMade
 from mesh.core.forks import PlannedFork
 from mesh.core.inputs import ApprovalOrder, Command
 from mesh.core.state import StepState, Workflow
 from mesh.inspection.wording.phrases import lasting
 from mesh.testing.kit.cast import Question
+from mesh.testing.kit.commands import send_command
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer, approves, chooses, rejects
@@ -384,27 +384,9 @@ class Run:
         order: ApprovalOrder | None = None,
         fork: PlannedFork | None = None,
     ) -> None:
-        kit, command_id = self._kit, self._kit.stage.fresh("command")
-        record = encode_command(
-            topics=kit.stage.topics,
-            command=command,
-            workflow_id=self.id if fork is None else fork.into,
-            by=by,
-            command_id=command_id,
-            at_ms=kit.now_ms(),
-            reason=reason,
-            step=step,
-            to=to,
-            input=input,
-            output=output,
-            order=order,
-            fork=None if fork is None else fork.fork,
-        )
-        kit.act(kit.stage.send([record]))
-        for heard in reversed(kit.stage.heard):
-            for event in heard.decision.events:
-                if isinstance(event, CommandRefused) and event.command_id == command_id:
-                    raise Refused(f"{self.id} takes no {command}: {event.message} ({event.code})", code=event.code)
+        more = {"step": step, "to": to, "input": input, "output": output, "order": order}
+        about = self.id if fork is None else fork.into
+        send_command(self._kit, command, about, by=by, reason=reason, fork=None if fork is None else fork.fork, **more)
 
     # Standing still -------------------------------------------------------------------------------
 

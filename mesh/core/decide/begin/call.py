@@ -33,9 +33,10 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
         return
     # after the checks above: a call that can't be made must not wait for budget first
     short = draft.shortage(work.reserve, is_call=True)
-    if short is not None or workflow.pause is not None:
-        why, is_paused = draft.why_held(short), workflow.pause is not None
-        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=why, is_paused=is_paused))
+    paused = draft.why_paused()
+    if short is not None or paused:
+        why = paused or draft.why_short(short)
+        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=why, is_paused=bool(paused)))
         return
     draft.add(
         CallMade(

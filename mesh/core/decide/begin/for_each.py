@@ -51,7 +51,7 @@ def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
             draft.add(IncidentResolved(step=name, action="result", by="the results of its items"))
         draft.add(ForEachEnded(step=name, failed=fan.failed))
         return True
-    if state.incident is not None or draft.live.pause is not None:
+    if state.incident is not None or draft.is_paused:
         return False
     room = min(each.concurrency - (fan.begun - fan.settled), fan.total - fan.begun)
     portion = Portion(alone=alone)

@@ -4,6 +4,7 @@ If the route names a capability, the agent is chosen here. The task is held unti
 limits allow it.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from mesh.core.capabilities import choose, nobody
 from mesh.core.decide.begin.limit import Attempt, limits_of, request
 from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
+from mesh.core.pauses import agent_target
 from mesh.core.route import AgentWork, CallWork, ExpressionError, Scope
 from mesh.core.state import Account
 
@@ -73,7 +75,7 @@ def dispatch(
     failed: str = "",
     beyond: str = "",
 ) -> None:
-    """Send the task, hold it for more budget or until its workflow resumes, or ask the next limit.
+    """Send the task, hold it for more budget or while it is paused, or ask the next limit.
 
     It is an incident if the task is for a capability and no agent is registered for it.
 
@@ -83,16 +85,17 @@ def dispatch(
     """
     workflow = draft.live
     short = None if workflow.account is None else _shortage(draft, workflow.account, place, work, beyond)
-    if short is not None or workflow.pause is not None:
+    paused = why_paused(draft, agent, work)
+    if short is not None or paused:
         held = TaskHeld(
             step=place,
             attempt=attempt,
             agent=agent or work.agent,
             input=value,
-            reason=draft.why_held(short),
+            reason=paused or draft.why_short(short),
             retry_budget_from=budget_from,
             hop=hop,
-            is_paused=workflow.pause is not None,
+            is_paused=bool(paused),
         )
         draft.add(held)
         return
@@ -103,7 +106,8 @@ def dispatch(
     # chosen before the limits, since an agent may have a limit of its own
     if not agent:
         did = _did(draft, place)
-        choice = choose(draft.directory, work.capability, task, attempt=attempt, did=did, failed=failed)
+        barred = _paused_of(draft, work.capability)
+        choice = choose(draft.directory, work.capability, task, attempt=attempt, did=did, failed=failed, barred=barred)
         if choice is None:
             draft.add(IncidentRaised(step=place, kind="no_agent", message=nobody(work.capability)))
             return
@@ -140,6 +144,24 @@ def dispatch(
         # the agent's processes begin a suspect alone, and only if they know of it (ADR 12)
         sent = replace(sent, deaths=len(state.deaths), approvals=verdicts)
     draft.add(sent)
+
+
+def why_paused(draft: Draft, agent: str, work: AgentWork) -> str:
+    """What holds a task: its workflow, its route, its agent, or all that have the capability."""
+    paused = draft.why_paused(agent or work.agent)
+    if paused or not draft.pauses or agent or work.agent:
+        return paused
+    registered = draft.directory.registered.get(work.capability, ())
+    # another one may do it
+    is_all = bool(registered) and len(_paused_of(draft, work.capability)) == len(registered)
+    return f"each agent of capability {work.capability} is paused" if is_all else ""
+
+
+def _paused_of(draft: Draft, capability: str) -> Collection[str]:
+    """The agents with this capability that are paused."""
+    if not draft.pauses:
+        return ()
+    return [name for name in draft.directory.registered.get(capability, ()) if agent_target(name) in draft.pauses]
 
 
 def _waits_for_slot(draft: Draft, work: AgentWork, one: Attempt, beyond: str) -> bool:

@@ -12,7 +12,7 @@ from mesh.core import ids
 from mesh.core.decide.begin.call import call
 from mesh.core.decide.begin.end import end
 from mesh.core.decide.begin.portion import Portion, go_on_later
-from mesh.core.decide.begin.task import dispatch, work_at
+from mesh.core.decide.begin.task import dispatch, why_paused, work_at
 from mesh.core.decide.begin.undo import cancel_step
 from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import ApprovalClosed, ApprovalRequested, BudgetRaised
@@ -34,10 +34,11 @@ def look_after_budget(draft: Draft) -> None:
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
         return
     # what is held then is sent, or asked for, when it resumes
-    if workflow.pause is not None:
+    if draft.is_paused:
         return
     release_held(draft, "there is budget for it now")
-    held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
+    held = [place for place in _held(draft) if not _is_agent_paused(draft, place)]
+    over = draft.live.account is not None and draft.live.account.is_time_over
     question = next(iter(keys_where(draft.live.steps, _is_open_question)), None)
     if not held and not over:
         if question is not None:
@@ -50,7 +51,9 @@ def look_after_budget(draft: Draft) -> None:
 
 
 def release_held(draft: Draft, reason: str) -> None:
-    """Send what is held and there is budget for, as much of it as one decision holds.
+    """Send what is held, and neither its budget nor its agent holds any longer.
+
+    As much of it as one decision holds.
 
     The rest of a for-each goes out in the next decision.
     """
@@ -60,6 +63,8 @@ def release_held(draft: Draft, reason: str) -> None:
     for place in _held(draft):
         # all items of a step need the same, and what is sent here leaves no more than before
         if (name := ids.step_of(place)) in short:
+            continue
+        if _is_agent_paused(draft, place):
             continue
         if _shortage(draft, place) is not None:
             # a smaller task behind it may fit
@@ -80,6 +85,14 @@ def _held(draft: Draft) -> list[str]:
 
 def _is_held(place: str, step: StepState) -> bool:  # noqa: ARG001 - as `keys_where` asks
     return step.status == "held"
+
+
+def _is_agent_paused(draft: Draft, place: str) -> bool:
+    """Whether what is held there waits for its agent to resume, whatever the budget has."""
+    if not draft.pauses:
+        return False
+    work = work_at(draft, place)
+    return not isinstance(work, CallWork) and bool(why_paused(draft, draft.live.steps[place].agent, work))
 
 
 def _is_open_question(place: str, step: StepState) -> bool:

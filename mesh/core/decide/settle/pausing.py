@@ -1,6 +1,6 @@
 """An operator's `pause` and `resume`.
 
-While a workflow is paused, nothing new of it is sent or begun:
+While a workflow is paused, or its route, nothing new of it is sent or begun:
 
 - `dispatch` and `call` hold what they would send (`TaskHeld`), whatever asks for it: a retry, an
   item, a slot that was granted, an undo.
@@ -9,6 +9,8 @@ While a workflow is paused, nothing new of it is sent or begun:
 
 What is out goes on: results and answers count, deadlines and time-outs run, and an end that one of
 them brings is the end. Resuming lets all of it act, by the same rules as ever.
+
+While an agent is paused, `dispatch` alone holds what it would send to it.
 """
 
 from mesh.core.decide.begin import for_each
@@ -39,7 +41,19 @@ def on_resume(draft: Draft, given: CommandGiven, paused: Pause | None) -> None:
         return
     accept_command(draft, given)
     draft.add(WorkflowResumed(by=given.by, reason=given.reason))
-    release_held(draft, f"resumed by {given.by}")
+    # its route may still be paused
+    if not draft.is_paused:
+        _act(draft, f"resumed by {given.by}")
+
+
+def on_resumed(draft: Draft) -> None:
+    """Let everything act that a pause of its route, or of an agent, had held."""
+    if draft.live.status == "running" and not draft.is_paused:
+        _act(draft, "a pause is over")
+
+
+def _act(draft: Draft, reason: str) -> None:
+    release_held(draft, reason)
     _begin_retried(draft)
     _go_on_with_lists(draft)
     # any step may have what it needs by now

@@ -117,7 +117,7 @@ def _may_begin(draft: Draft, place: str, state: StepState) -> bool:
     """Whether it begins now: what can't be held as a task stays `retrying` while it is paused."""
     is_loop = state.incident is not None and state.incident.kind == "loop"
     can_be_held = bool(state.attempt) or is_loop or state.fan is not None or ids.is_undo(place)
-    return can_be_held or draft.live.pause is None
+    return can_be_held or not draft.is_paused
 
 
 def begin_as_it_was(draft: Draft, place: str, state: StepState) -> None:
@@ -204,7 +204,7 @@ def ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
             draft.add(IncidentResolved(step=other, action="ask_again", by=given.by))
     draft.add(ApprovalReopened(step=name, approval_id=state.task_id, by=given.by, begins_again=after))
     # else it begins when the workflow resumes, as any step whose needs are settled
-    if draft.live.pause is None and begin(draft, draft.route.steps[name]):
+    if not draft.is_paused and begin(draft, draft.route.steps[name]):
         settled(draft, name)
 
 

@@ -13,6 +13,7 @@ from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.approval import expire, reach_stage
 from mesh.core.decide.settle.attempt import dispatch_again, fail
 from mesh.core.decide.settle.call import time_out_call
+from mesh.core.decide.settle.pausing import on_resumed
 from mesh.core.events import (
     BudgetTimeOver,
     EventUnclaimed,
@@ -53,6 +54,9 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
             and workflow.expires_at_ms <= given.due_at_ms
         ):
             draft.add(BudgetTimeOver())
+        return
+    if given.kind == "resumed":
+        on_resumed(draft)
         return
     step = workflow.steps.get(given.step)
     if workflow.status == "running" and step is not None:
