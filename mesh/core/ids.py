@@ -129,6 +129,11 @@ def is_pauses(workflow: str) -> bool:
     return workflow.startswith(_PAUSES)
 
 
+def is_silent(workflow: str) -> bool:
+    """Whether it holds a partition's pauses, and leaves it to `PAUSES` to answer the sender."""
+    return is_pauses(workflow) and workflow != PAUSES
+
+
 def pauses_of(partition: int, partitions: int) -> str:
     """The built-in workflow that knows which agents and routes are paused in this partition.
 

@@ -20,10 +20,11 @@ def an_agent_is_paused(mesh: MeshKit) -> None:
         "each": {"agent": "writer", "input": "${{ item }}", "for_each": "${{ event.data }}", "needs": "check"},
         "sum": {"needs": ["write", "each"], "value": "${{ steps.each }}"},
     }
+    mesh.route({"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps})
     mesh.pause(agent="checker", by="op", reason="it is slow")
     with pytest.raises(Refused, match="paused already, by op"):
         mesh.pause(agent="checker", by="eve")
-    run = begin(mesh, steps, data=[1, 2])
+    run = mesh.publish(type="t", subject="k", data=[1, 2])
     assert run.steps["check"] == "held"
     mesh.pause(agent="writer", by="op", reason="its supplier is down")
     run.reaches("write", "held")

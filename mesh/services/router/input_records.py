@@ -70,7 +70,7 @@ def inbox_input(record: Record) -> tuple[inp.InboxInput, Cause]:
         source_offset=given.source_offset,
         source_index=given.source_index,
         event_source=source,
-        receipt_by_place=kind in _PEOPLES,
+        receipt_by_place=kind in _PEOPLES and not ids.is_silent(given.workflow_id),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mesh.core.events import ScheduleFired, WorkflowStarted
-from mesh.core.ids import PAUSES, is_pauses, is_schedule
+from mesh.core.ids import is_schedule, is_silent
 from mesh.core.route import Route
 from mesh.testing.kit.stage import Heard, Stage
 from mesh.testing.transcript import Writer
@@ -60,7 +60,7 @@ class Account:
             while asides and asides[0].after <= place:
                 self._write_aside(writer, asides.pop(0), with_times=with_times)
             # every partition decides alike on a pause, and one of them says so
-            if heard.decision.workflow_id in idle or _is_copy(heard.decision.workflow_id):
+            if heard.decision.workflow_id in idle or is_silent(heard.decision.workflow_id):
                 continue
             clock = self._clock(heard.decision.at_ms) if with_times else ""
             heading, body = told[id(heard)]
@@ -120,11 +120,6 @@ class Account:
         days, seconds = divmod(round((at_ms - self.began_ms) / 1000), 86_400)
         clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         return f"{days}d {clock}  " if days else f"{clock}  "
-
-
-def _is_copy(workflow_id: str) -> bool:
-    """Whether it holds the pauses of a partition whose decisions say nothing new."""
-    return is_pauses(workflow_id) and workflow_id != PAUSES
 
 
 def _name_runs(writer: Writer, course: Sequence[Heard], *, with_times: bool) -> None:

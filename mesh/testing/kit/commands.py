@@ -14,9 +14,9 @@ __tracebackhide__ = is_for_the_test
 
 
 def send_command(kit: "MeshKit", command: Command, workflow_id: str, **more: Any) -> None:
-    """Send it, and let everything happen that follows at once. `more`: as `encode_command` takes it.
+    """Send it, and let everything happen that follows at once. Raises `Refused`.
 
-    Raises `Refused`.
+    `more`: as `encode_command` takes it.
     """
     command_id = kit.stage.fresh("command")
     record = encode_command(

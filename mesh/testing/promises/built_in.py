@@ -1,4 +1,4 @@
-"""Judges the mesh's own workflows: aliases and schedules.
+"""Judges the mesh's own workflows: aliases, schedules and pauses.
 
 Two live workflows never have the same alias. Each time of a schedule starts exactly one workflow.
 Owns this part of what `mesh.testing.promises.judge` checks.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from mesh.core.events import AliasGranted, AliasReturned, AliasSought, EventRedirected, ScheduleFired
 from mesh.core.state import Workflow
 from mesh.testing.promises.ledger import Step
+from mesh.testing.promises.pauses import unsettled_pauses, wrongly_begun
 
 _OVERDUE_MS = 30_000
 
@@ -31,6 +32,8 @@ class BuiltIns:
 
     def check(self, step: Step, event: object) -> None:
         workflow_id, where = step.decision.workflow_id, step.where
+        for wrong in wrongly_begun(step, event):
+            self._expect(False, wrong)  # noqa: FBT003 - a finding
         match event:
             case AliasSought():
                 self._counts["aliases sought"] += 1
@@ -52,7 +55,9 @@ class BuiltIns:
                 pass
 
     def overdue(self, workflows: Iterable[Workflow]) -> Iterator[str]:
-        """Findings on schedules whose time has come without a start."""
+        """Findings on schedules whose time has come without a start, and on pauses left over."""
+        workflows = list(workflows)
+        yield from unsettled_pauses(workflows)
         for workflow in workflows:
             due_ms = workflow.plan.next_at_ms if workflow.plan is not None else None
             if due_ms is not None and due_ms < self.now_ms - _OVERDUE_MS:

@@ -22,7 +22,7 @@ from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerK
 from mesh.core.open_approvals import ShowApproval
 from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.replay import PartitionFold
-from mesh.core.state import Workflow
+from mesh.core.state import Pause, Workflow
 from mesh.core.topics import Topics
 
 Source = tuple[str, int, int, int]  # topic, partition, offset, index
@@ -34,7 +34,7 @@ _TIMERS: Final = frozenset(get_args(TimerKind))
 class PartitionLedger:
     """What the log of one partition says so far, and what it owes."""
 
-    __slots__ = ("attempted", "claimed_ms", "decided", "fold", "inputs", "mark", "owed", "positions", "signs")
+    __slots__ = ("attempted", "claimed_ms", "decided", "fold", "inputs", "mark", "owed", "paused", "positions", "signs")
 
     def __init__(self, number: int) -> None:
         self.fold = PartitionFold(number)
@@ -44,6 +44,7 @@ class PartitionLedger:
         self.claimed_ms = 0  # when the broker took the claim of the owner in force
         self.decided: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
+        self.paused: dict[str, Pause] = {}  # agents and routes, by target
         self.mark = 0
         # decided at this offset, and not yet seen at the broker
         self.owed: dict[Sent, tuple[int, Effect]] = {}

@@ -30,7 +30,8 @@ from mesh.core.inputs import (
     ScheduledStart,
     WorkflowCalled,
 )
-from mesh.core.route import Route
+from mesh.core.pauses import kind_of, name_of
+from mesh.core.route import AgentWork, Route, capabilities_of
 from mesh.core.state import Directory, Workflow
 from mesh.testing.promises.clocks import as_owner
 from mesh.testing.promises.ledger import Step, input_of
@@ -70,7 +71,11 @@ def _decided_otherwise(step: Step, given: Input, routes: Mapping[str, Route], kn
     route = routes.get(_digest_for(given, before))
     called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
     directory = replace(
-        known, routes={**known.routes, **called}, chosen=_chosen(decision.events), agents=cards_of(decision)
+        known,
+        routes={**known.routes, **called},
+        chosen=_chosen(decision.events),
+        agents=cards_of(decision),
+        registered=_registered(step, route),
     )
     try:
         target = routes.get(given.to) if isinstance(given, CommandGiven) else None
@@ -82,6 +87,7 @@ def _decided_otherwise(step: Step, given: Input, routes: Mapping[str, Route], kn
             now_ms=decision.at_ms,
             target=target,
             withheld=_withheld(decision.events),
+            pauses=step.partition.paused,
         )
     except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
         return f"{decision.cause.id} can't be decided on the state that the log has: {error!r}"
@@ -101,6 +107,31 @@ def _chosen(events: Iterable[Event]) -> dict[str, str]:
         for event in events
         if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
     }
+
+
+def _registered(step: Step, route: Route | None) -> dict[str, tuple[str, ...]]:
+    """A paused agent for each capability for which the owner has chosen none.
+
+    The log does not say who is registered. While agents are paused, a task for a capability either
+    goes to one that is not, or is an incident because there is none, or is held because all of
+    them are paused.
+    """
+    paused = [name_of(target) for target in step.partition.paused if kind_of(target) == "agent"]
+    if route is None or not paused:
+        return {}
+    found = dict.fromkeys(capabilities_of(route), (paused[0],))
+    for event in step.decision.events:
+        if isinstance(event, TaskDispatched | SlotRequested) or (
+            isinstance(event, IncidentRaised) and event.kind == "no_agent"
+        ):
+            found.pop(_capability_at(route, event.step), None)
+    return found
+
+
+def _capability_at(route: Route, place: str) -> str:
+    step = route.steps.get(ids.step_of(place))
+    work = None if step is None else step.undo if ids.is_undo(place) else step.work
+    return work.capability if isinstance(work, AgentWork) else ""
 
 
 def _withheld(events: Iterable[Event]) -> dict[str, str]:

@@ -40,7 +40,7 @@ _ACTS: Final = (
     | ev.EventEmitted
     | ev.ForEachStarted
 )
-_BEGINS: Final = (
+BEGINS: Final = (
     ev.TaskDispatched,
     ev.SlotRequested,
     ev.CallMade,
@@ -376,7 +376,7 @@ def _ordered(workflow: Workflow, event: ev.Event) -> Iterator[str]:
     """Judge what operators have ordered: a pause, and an operation once."""
     place = getattr(event, "step", "")
     # an approval that an agent wants for a task that is out is asked, and so are its terms
-    if workflow.pause is not None and isinstance(event, _BEGINS) and not ids.is_tool(place):
+    if workflow.pause is not None and isinstance(event, BEGINS) and not ids.is_tool(place):
         yield f"{place} begins ({type(event).__name__}), and the workflow is paused"
     if isinstance(event, ev.CommandAccepted) and event.operation and event.operation in workflow.operations:
         yield f"operation {event.operation} is obeyed twice"

@@ -71,10 +71,17 @@ class Ground:
         self.send(to_record(event, topic=self.topics.events))
 
     def command(
-        self, command: Any, workflow: str, *, step: str | None = None, to: str = "", order: ApprovalOrder | None = None
+        self,
+        command: Any,
+        workflow: str,
+        *,
+        step: str | None = None,
+        to: str = "",
+        order: ApprovalOrder | None = None,
+        target: str = "",
     ) -> None:
         """Send an operator's command."""
-        self.note("operator", " ".join(word for word in (command, workflow, step, to) if word))
+        self.note("operator", " ".join(word for word in (command, workflow, step, to, target) if word))
         self.send(
             encode_command(
                 topics=self.topics,
@@ -86,5 +93,6 @@ class Ground:
                 step=step,
                 to=to,
                 order=order,
+                target=target,
             )
         )

@@ -1,4 +1,4 @@
-"""Operators: they retry, skip, fail and cancel, and change workflows' and routes' versions.
+"""Operators: they retry, skip, fail, cancel and pause, and change workflows' and routes' versions.
 
 Once it is calm, they look after everything that is stuck. Owns what operators do. `parties` calls
 it.
@@ -17,6 +17,7 @@ from mesh.core.state import StepState, Workflow
 from mesh.testing.simulation import people
 from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
+from mesh.testing.simulation.routes import AGENTS
 
 _SWEEP_S: Final = 5.0
 _PATIENCE_S: Final = 15.0  # how long an operator waits before the same command again
@@ -31,8 +32,8 @@ class Operators:
     """All operators of a run.
 
     Call `on_incident` when a step has become one, `on_verdict` when an approval is closed,
-    `migrate_workflows`, `change_routes` and, if wanted, `change_people` once at the beginning, and
-    `settle` once it is calm.
+    `migrate_workflows`, `change_routes` and, if wanted, `change_people` and `pause_now_and_then`
+    once at the beginning, and `settle` once it is calm.
     `tell`: sends what a step waits for.
     """
 
@@ -41,6 +42,7 @@ class Operators:
         self._approvers = approvers
         self._tell = tell
         self._changes_people = False
+        self._pauses = False
         self._again_s: dict[str, float] = {}
         self._tried: Counter[tuple[str, str, str]] = Counter()
 
@@ -116,6 +118,42 @@ class Operators:
         ground.send(*(encode_definition(route, ground.topics) for route in chosen))
         ground.send(record)
 
+    def pause_now_and_then(self, for_s: float) -> None:
+        """Within `for_s` hold a workflow, a route or an agent now and then, and let it go on."""
+        self._pauses = True
+        for _ in range(self._ground.rng.choice([2, 4, 8])):
+            self._ground.later(self._ground.rng.uniform(0, for_s), self._pause)
+
+    def _pause(self) -> None:
+        ground, rng = self._ground, self._ground.rng
+        kind = rng.choice(["agent", "agent", "route", "workflow"])
+        workflows = [one.workflow_id for one in ground.promises.workflows() if one.status == "running"]
+        name, target = ids.PAUSES, ""
+        if kind == "workflow":
+            name = rng.choice(workflows) if workflows else ""
+        else:
+            target = f"{kind}/{rng.choice(AGENTS if kind == 'agent' else ground.repertoire.kinds)}"
+        # a pause in which it becomes calm is ended by `sweep`
+        if name and not ground.is_calm:
+            ground.command("pause", name, target=target)
+            ground.later(rng.uniform(0, 15), lambda: self._resume(name, target))
+
+    def _resume(self, name: str, target: str) -> None:
+        if not self._ground.is_calm:
+            self._ground.command("resume", name, target=target)
+
+    def _resume_all(self) -> None:
+        """End each pause that is left, by what some partition or workflow holds."""
+        if not self._pauses:
+            return
+        workflows = list(self._ground.promises.workflows())
+        for target in sorted({target for one in workflows if one.pauses for target in one.pauses.paused}):
+            if self._is_time_for(target, _SWEEP_S):
+                self._ground.command("resume", ids.PAUSES, target=target)
+        for one in workflows:
+            if one.pause is not None and self._is_time_for(f"{one.workflow_id} paused", _SWEEP_S):
+                self._ground.command("resume", one.workflow_id)
+
     def change_people(self, for_s: float) -> None:
         """Grant and take away roles, now and then within `for_s`; the first version at once."""
         ground, rng = self._ground, self._ground.rng
@@ -151,6 +189,7 @@ class Operators:
     def sweep(self) -> None:
         """Look after all that is stuck, again and again."""
         self._release()
+        self._resume_all()
         for workflow in list(self._ground.promises.workflows()):
             if workflow.status == "running":
                 for place, step in workflow.steps.items():

@@ -54,6 +54,7 @@ class Parties:
         people_change: bool = False,
         routes_change: bool = True,
         organised: bool = False,
+        pauses: bool = False,
     ) -> None:
         """Plan what comes from outside while there are faults."""
         self._outstanding = outstanding
@@ -68,6 +69,8 @@ class Parties:
             self._operators.change_people(chaos_s * 0.9)
         if organised:
             self._approvers.organise(chaos_s * 0.9)
+        if pauses:
+            self._operators.pause_now_and_then(chaos_s * 0.9)
 
     def send_deadly(self, count: int) -> None:
         """Send inputs that kill routers, among all others: their ingress, and then their owner."""

@@ -16,6 +16,7 @@ from mesh.testing.simulation.routes import AGENTS, FIXED
 _HEAVY: Final = 0.02  # of all runs: each takes two seconds longer
 _DEADLY: Final = 0.05
 _JUMPS: Final = 0.05
+_PAUSES: Final = 0.3
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     jumps: tuple[tuple[float, float], ...] = ()
     heavy: tuple[str, ...] = ()  # routes whose events have large lists
     paused: float = 0.3  # of the lives of real agents: each is stopped for a time, and goes on
+    pauses: bool = False  # operators pause workflows, routes and agents
     people_change: bool = False  # roles are granted and taken away
     # people sign, let others answer for them, and are away; there are working hours
     organised: bool = False
@@ -91,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             heavy=(rng.choice(sorted(HEAVY)),) if rng.random() < _HEAVY else (),
             deadly=2 if rng.random() < _DEADLY else 0,
             jumps=_draw_jumps(rng) if rng.random() < _JUMPS else (),
+            pauses=rng.random() < _PAUSES,
         )
 
 

@@ -177,6 +177,7 @@ class World:
             outstanding=plan.outstanding,
             people_change=plan.people_change and not plan.is_put_back,
             organised=plan.organised,
+            pauses=plan.pauses,
             routes_change=not plan.is_put_back,
         )
         self.parties.send_deadly(plan.deadly)

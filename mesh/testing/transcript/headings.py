@@ -116,6 +116,8 @@ def _timer_heading(decision: Decision, agents: Mapping[str, str]) -> str:
             return f"it is time to try {step} again"
         case "budget_time":
             return "its budget's time is over"
+        case "resumed":
+            return "what a pause held goes on"
         case "rate":
             return "one more is within the rate"
         case "forget":

@@ -6,6 +6,7 @@ Owns the layout alone. It must not know what decisions mean: `words` does.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mesh.core.pauses import words
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.inspection.wording.phrases import as_json
@@ -84,6 +85,8 @@ def stand(workflow: Workflow | None) -> str:
     if workflow.limiter is not None:
         waiting = ", ".join(claim.name for claim in workflow.limiter.queue)
         return f"out: {', '.join(workflow.limiter.holders) or 'nothing'}; waiting: {waiting or 'nothing'}"
+    if workflow.pauses is not None:
+        return "paused: " + (", ".join(map(words, workflow.pauses.paused)) or "nothing")
     return f"{workflow.status}: {_steps(workflow.steps) or 'nothing has begun'}"
 
 

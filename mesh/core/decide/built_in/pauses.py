@@ -41,12 +41,12 @@ def decide_pauses(draft: Draft, given: Input) -> None:
 
 def _accept(draft: Draft, given: CommandGiven) -> None:
     # all partitions have a copy, and a command has one receipt (ADR 15)
-    if draft.workflow_id == ids.PAUSES:
+    if not ids.is_silent(draft.workflow_id):
         accept_command(draft, given)
 
 
 def _dismiss(draft: Draft, given: CommandGiven, why: str) -> None:
-    if draft.workflow_id == ids.PAUSES:
-        refuse_command(draft, given, "already", why)
-    else:
+    if ids.is_silent(draft.workflow_id):
         draft.add(InputDismissed(code="already", message=why))
+    else:
+        refuse_command(draft, given, "already", why)
