@@ -1,4 +1,4 @@
-"""`mesh agents list | show | forget`: the agents, which of them are alive, and what they can do.
+"""`mesh agents list | show | forget | pause | resume`: who is alive, and what they can do.
 
 Owns how agents are shown, and the withdrawal of a registration. `mesh status` shows its table too.
 """
@@ -9,9 +9,11 @@ from rich.text import Text
 
 from mesh.cli.choice import among_ids, pick
 from mesh.cli.grammar import NounGroup
+from mesh.cli.pausing import pause_command, resume_command
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, printable, readable
 from mesh.cli.text.tables import plain_table
+from mesh.cli.text.workflow import paused_line
 from mesh.codec.cards import withdraw_registration
 from mesh.codec.times import rfc3339
 from mesh.errors import BrokerUnavailable, NotFound, OperatorError
@@ -43,6 +45,8 @@ def list_agents(session: Session, *, schemas: bool) -> None:
     else:
         session.show(table(found, cards, now_ms))
         for one in found:
+            if one.pause is not None:
+                session.show(Text(f"{printable(one.name)} is ").append_text(paused_line(one.pause, now_ms)))
             if one.conflict is not None:
                 session.show(Text(printable(f"{one.conflict}: tasks go to either"), style="yellow"))
 
@@ -64,6 +68,8 @@ def show_agent(session: Session, *, name: str) -> None:
         session.emit(document)
     else:
         session.show(table((agent,), cards, session.now_ms()), "", Text(readable(document["replicas"])))
+        if agent.pause is not None:
+            session.show(paused_line(agent.pause, session.now_ms()))
         if agent.conflict is not None:
             session.show(Text(printable(f"{agent.conflict}: tasks go to either"), style="yellow"))
 
@@ -82,6 +88,10 @@ def forget(session: Session, *, name: str) -> None:
         session.emit({"forgotten": name})
     else:
         session.show(f"{name} is registered for nothing any more.")
+
+
+agents.add_command(pause_command("agent"))
+agents.add_command(resume_command("agent"))
 
 
 async def _forget(session: Session, name: str) -> None:
@@ -123,6 +133,8 @@ def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> 
 
 
 def _state(agent: AgentStatus, own: list[CardRow]) -> Text:
+    if agent.pause is not None:
+        return Text("paused", style="yellow")
     if agent.alive:
         return Text("alive", style="green")
     if agent.capabilities:
@@ -139,6 +151,9 @@ def _document(agent: AgentStatus, cards: list[CardRow], now_ms: int, *, schemas:
         "capabilities": agent.capabilities,
         "running": agent.running,
         "unread": agent.lag,
+        "paused": None
+        if agent.pause is None
+        else {"by": agent.pause.by, "since": rfc3339(agent.pause.at_ms), "reason": agent.pause.reason},
         "schemas_differ": None if agent.conflict is None else str(agent.conflict),
         "replicas": [
             _replica(row, now_ms, schemas=schemas)

@@ -6,6 +6,7 @@ Owns the group and its help; every command is a module of its own.
 import click
 
 from mesh.cli.grammar import NounGroup
+from mesh.cli.pausing import pause_command, resume_command
 from mesh.cli.routes.apply import apply, rollback
 from mesh.cli.routes.check import check, schema
 from mesh.cli.routes.explain import explain
@@ -31,5 +32,6 @@ def routes() -> None:
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
 
 
-for command in (check, apply, rollback, list_routes, show, diff, explain, graph, replay, schema):
+OF_ROUTES = (pause_command("route"), resume_command("route"))
+for command in (*OF_ROUTES, check, apply, rollback, list_routes, show, diff, explain, graph, replay, schema):
     routes.add_command(command)

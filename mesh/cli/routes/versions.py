@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import click
@@ -20,12 +21,16 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
 from mesh.cli.text.tables import plain_table
+from mesh.cli.text.workflow import paused_line
 from mesh.codec import exact_json
 from mesh.codec.route_file import SUFFIXES, load_routes
 from mesh.codec.times import rfc3339
 from mesh.core.activation import FROM_THE_BEGINNING, RouteChange
+from mesh.core.pauses import kind_of, name_of
 from mesh.core.route import Route
+from mesh.core.state import Pause
 from mesh.errors import NotFound, OperatorError
+from mesh.inspection.read_model import queries
 from mesh.inspection.route_versions import Change, Use, changes, uses
 from mesh.inspection.route_versions import read_stored as read_definitions
 from mesh.routes.expressions.paths import path_text
@@ -38,13 +43,15 @@ class Stored(NamedTuple):
     """What the broker has stored.
 
     `versions`: the oldest of each route first. `used`: what runs on a version, by digest.
-    `current`: the active version of each route. `changed`: the last change of each route.
+    `current`: the active version of each route. `changed`: the last change of each route. `paused`:
+    the routes that an operator holds, by name.
     """
 
     versions: list[Version]
     used: Mapping[str, Use]
     current: Mapping[str, Version]
     changed: Mapping[str, RouteChange]
+    paused: Mapping[str, Pause] = MappingProxyType({})
 
 
 NOTHING: Final = Stored([], {}, {}, {})
@@ -54,9 +61,10 @@ async def read_stored(session: Session) -> Stored:
     async with session.model() as (broker, model):
         found = await read_definitions(broker, session.topics)
         used = uses(model.db)
+        paused = {name_of(row.target): row.pause for row in queries.pauses(model.db) if kind_of(row.target) == "route"}
     by_digest = {version.digest: version for version in found.versions}
     current = {name: by_digest[digest] for name, digest in found.digests().items() if digest in by_digest}
-    return Stored(found.versions, used, current, found.timeline.latest())
+    return Stored(found.versions, used, current, found.timeline.latest(), paused)
 
 
 def short(digest: str) -> str:
@@ -103,7 +111,11 @@ def list_routes(session: Session, *, route: str | None) -> None:
             else "No routes are stored: `mesh routes apply FOLDER` stores some, and so does a router that starts with --routes."
         )
     else:
-        session.show(_table(versions, stored, session.now_ms()))
+        now_ms, named = session.now_ms(), {version.name for version in versions}
+        session.show(_table(versions, stored, now_ms))
+        for name, pause in stored.paused.items():
+            if name in named:
+                session.show(Text(f"route {printable(name)} is ").append_text(paused_line(pause, now_ms)))
 
 
 def _table(versions: list[Version], stored: Stored, now_ms: int) -> Table:
@@ -130,6 +142,8 @@ def _active(version: Version, stored: Stored, now_ms: int) -> Text:
     change = stored.changed.get(version.name)
     if change is None or change.digest not in {None, version.digest}:
         return Text()
+    if version.name in stored.paused:
+        return Text("paused", style="yellow")
     if change.digest is None:
         return Text("withdrawn", style="yellow")
     if change.since_ms == FROM_THE_BEGINNING:

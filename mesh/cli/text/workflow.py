@@ -16,6 +16,7 @@ from mesh.cli.text.format import ago, clock_time, duration, one_line, printable,
 from mesh.core import ids, voting
 from mesh.core.evolve.budget import unended
 from mesh.core.json_values import text_of
+from mesh.core.pauses import NO_PAUSES, agent_target, route_target, words
 from mesh.core.state import FINISHED, Fan, KeptEvent, Pause, Plan, StepState, Workflow
 from mesh.inspection.for_each_items import NAMED
 from mesh.inspection.wording.phrases import blamed, event_name
@@ -78,15 +79,24 @@ def _origin(workflow: Workflow) -> str:
     return f"run {workflow.run_id}, {rules}, trace {workflow.trace_id}" if workflow.run_id else rules
 
 
-def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | None = None) -> list[Text]:
+def waits(
+    workflow: Workflow,
+    now_ms: int,
+    limiters: Mapping[str, Workflow] | None = None,
+    pauses: Mapping[str, Pause] = NO_PAUSES,
+) -> list[Text]:
     """What the workflow waits for now; for a limiter, who waits there.
 
     `limiters`: those that its steps are queued at, by id, as far as they are known.
+    `pauses`: of agents and routes, by target.
     """
     if workflow.limiter is not None:
         return [Text(printable(line)) for line in limits.state_lines(workflow.limiter)]
     is_past = workflow.status == "expected" and (workflow.forget_at_ms or 0) <= now_ms
     lines = [] if is_past else [_kept(kept, now_ms) for kept in workflow.kept[:NAMED]]
+    if workflow.pauses is not None:
+        held = workflow.pauses.paused.items()
+        return [Text(f"{printable(words(one))} is ").append_text(paused_line(pause, now_ms)) for one, pause in held]
     if workflow.plan is not None:
         return [Text(plan_words(workflow.plan, now_ms), style="bold")]
     if workflow.status != "running":
@@ -96,11 +106,15 @@ def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | No
         said = f"{workflow.ending.status} once undone: {left}; {workflow.ending.reason}"
         lines.insert(0, Text(one_line(said, 300), style=PEOPLE))
     if workflow.pause is not None:
-        lines.insert(0, _paused(workflow.pause, now_ms))
-    return [*_steps(workflow, now_ms, limiters or {}), *lines]
+        lines.insert(0, paused_line(workflow.pause, now_ms))
+    if (of_route := pauses.get(route_target(workflow.route))) is not None:
+        line = Text(f"route {printable(workflow.route)} is ").append_text(paused_line(of_route, now_ms))
+        lines.insert(0, line)
+    return [*_steps(workflow, now_ms, limiters or {}, pauses), *lines]
 
 
-def _paused(pause: Pause, now_ms: int) -> Text:
+def paused_line(pause: Pause, now_ms: int) -> Text:
+    """`paused by op for 3 min: why`."""
     line = Text(f"paused by {printable(pause.by)}", style=PEOPLE)
     why = f": {pause.reason}" if pause.reason else ""
     return line.append(one_line(f" for {duration(now_ms - pause.at_ms)}{why}", 300), style="default")
@@ -112,7 +126,9 @@ def _kept(kept: KeptEvent, now_ms: int) -> Text:
     return line.append(f" for {duration(now_ms - kept.at_ms)}, until a step waits for it", style="default")
 
 
-def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) -> Iterator[Text]:
+def _steps(
+    workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow], pauses: Mapping[str, Pause]
+) -> Iterator[Text]:
     """One line for each step that is under way.
 
     Of a for-each's items, only those that wait for an operator have one.
@@ -132,6 +148,8 @@ def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) ->
             said = f"{_said(step, now_ms)}; {kept} (`mesh workflows show ID` shows how far one is)"
         if step.status == "held" and workflow.pause is not None:
             said = f" until the workflow resumes, for {duration(now_ms - step.since_ms)}"
+        elif step.status == "held" and (of_agent := pauses.get(agent_target(step.agent))) is not None:
+            said = f": agent {step.agent} is {paused_line(of_agent, now_ms).plain}"
         yield _step(place, step, said, now_ms)
     if named > NAMED:
         yield Text(f"and {named - NAMED:,} more items with an incident", style=BAD)

@@ -4,7 +4,7 @@ Owns how lists and timelines are read and shown. The verbs that change something
 their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -30,7 +30,8 @@ from mesh.cli.workflows.migrate import migrate
 from mesh.codec.archives import ArchivedDecision, ArchivedHead
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
-from mesh.core.state import Workflow
+from mesh.core.pauses import NO_PAUSES
+from mesh.core.state import Pause, Workflow
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.documents.pages import page_of
 from mesh.inspection.documents.timeline import timeline_document
@@ -184,7 +185,7 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
     ID may be any part that fits only one. The items of a for-each are one line, with those that
     failed by name.
     """
-    state, entries, limiters, search, archived = session.run(_show(session, part))
+    state, entries, limiters, search, archived, pauses = session.run(_show(session, part))
     if step is not None:
         entries = entries_at(entries, step)
         if not entries:
@@ -203,7 +204,7 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
         session.show(*in_full(found, limit=None if full else SHOWN_LINES))
     else:
         session.show(timeline_table(found))
-    waiting = waits(state, now_ms, limiters)
+    waiting = waits(state, now_ms, limiters, pauses)
     if waiting:
         session.show("", *waiting)
 
@@ -211,7 +212,7 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
 class _Shown(NamedTuple):
     """A workflow, what happened, the limiters that its steps are queued at, how it is found.
 
-    `archived`: the archive's files that have it.
+    `archived`: the archive's files that have it. `pauses`: of agents and routes, by target.
     """
 
     state: Workflow
@@ -219,6 +220,7 @@ class _Shown(NamedTuple):
     limiters: dict[str, Workflow]
     search: dict[str, Any]
     archived: list[str]
+    pauses: Mapping[str, Pause] = NO_PAUSES
 
 
 def _archived(session: Session, workflow_id: str) -> list[tuple[str, ArchivedHead, list[ArchivedDecision]]]:
@@ -263,7 +265,8 @@ async def _show(session: Session, part: str) -> _Shown:
         # a read model that was built since has all of it
         first = known[0].offset if known else 0
         before = [entry for entry in before if entry.offset < first]
-        return _Shown(state, before + known, limiters, search, archived if before else [])
+        pauses = {row.target: row.pause for row in queries.pauses(model.db)}
+        return _Shown(state, before + known, limiters, search, archived if before else [], pauses)
 
 
 for _command in (cancel, retry, skip, fail, complete, pause, resume, fork, migrate):

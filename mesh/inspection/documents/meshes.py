@@ -7,7 +7,7 @@ import msgspec
 
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core.clock import ClockHold
-from mesh.core.state import AgentCard
+from mesh.core.state import AgentCard, Pause
 from mesh.inspection.card_conflicts import SchemaConflict
 from mesh.inspection.documents.approvals import ms_or_none
 from mesh.inspection.documents.workflows import open_step
@@ -105,6 +105,22 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: dict[str, Any] | None
 
 
+class PauseDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator holds it: who, since when and why."""
+
+    by: str
+    since: str
+    reason: str
+
+    @property
+    def pause(self) -> Pause:
+        return Pause(by=self.by, at_ms=parse_rfc3339(self.since), reason=self.reason)
+
+
+def pause_document(pause: Pause | None) -> PauseDocument | None:
+    return None if pause is None else PauseDocument(by=pause.by, since=rfc3339(pause.at_ms), reason=pause.reason)
+
+
 class AgentDocument(msgspec.Struct, frozen=True, kw_only=True):
     """An agent. `alive`: replicas. `unread` null: it has no task topic."""
 
@@ -121,6 +137,7 @@ class AgentDocument(msgspec.Struct, frozen=True, kw_only=True):
     schemas_differ: str | None
     conflict: SchemaConflict | None
     replicas: tuple[Replica, ...]
+    paused: PauseDocument | None = None
 
     @property
     def agent(self) -> AgentStatus:
@@ -136,6 +153,7 @@ class AgentDocument(msgspec.Struct, frozen=True, kw_only=True):
             places=self.places,
             heard_at_ms=ms_or_none(self.heard_at),
             conflict=self.conflict,
+            pause=None if self.paused is None else self.paused.pause,
         )
 
     @property
@@ -262,6 +280,7 @@ def agent_document(one: AgentStatus, cards: Sequence[CardRow], now_ms: int) -> A
         schemas_differ=None if one.conflict is None else str(one.conflict),
         conflict=one.conflict,
         replicas=tuple(_replica(row, now_ms) for row in own),
+        paused=pause_document(one.pause),
     )
 
 

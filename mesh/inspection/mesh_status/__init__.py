@@ -26,6 +26,7 @@ from mesh.inspection.mesh_status.stuck_terms import stuck_terms
 from mesh.inspection.mesh_status.stuck_work import (
     deadly,
     paused,
+    paused_targets,
     stuck_iterations,
     stuck_steps,
     waiting_for_events,
@@ -162,6 +163,7 @@ async def assess(
             *held_clocks(owned),
             *_unheld_roles(cards, active, now_ms),
             *await stuck_terms(broker, topics, model.db, active, now_ms),
+            *paused_targets(queries.pauses(model.db), view.count(topics.log), now_ms),
             *_of_work(model, incidents, approvals, now_ms),
         ),
     )

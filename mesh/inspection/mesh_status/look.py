@@ -8,7 +8,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from mesh.core.pauses import agent_target, kind_of, name_of
 from mesh.core.route import Route, approvals_of, roles_of
+from mesh.core.state import Pause
 from mesh.core.topics import Topics
 from mesh.inspection.card_conflicts import conflict_of
 from mesh.inspection.mesh_status.values import AgentStatus, Backlog, RouterStatus
@@ -107,9 +109,16 @@ class View:
         running = queries.running_by_agent(self._model.db)
         names = {topic.removeprefix(prefix) for topic in self._model.topics_known if topic.startswith(prefix)}
         names |= {row.card.name for row in self.cards} | running.keys()
-        return tuple([await self._agent(name, running.get(name, (0, None))) for name in sorted(names)])
+        paused = {row.target: row.pause for row in queries.pauses(self._model.db)}
+        names |= {name_of(target) for target in paused if kind_of(target) == "agent"}
+        return tuple(
+            [
+                await self._agent(name, running.get(name, (0, None)), paused.get(agent_target(name)))
+                for name in sorted(names)
+            ]
+        )
 
-    async def _agent(self, name: str, running: tuple[int, int | None]) -> AgentStatus:
+    async def _agent(self, name: str, running: tuple[int, int | None], pause: Pause | None) -> AgentStatus:
         own = [row for row in self.cards if row.card.name == name]
         replicas = [row for row in own if not row.card.registration]
         alive = [row.card for row in replicas if row.is_alive(self.now_ms)]
@@ -131,6 +140,7 @@ class View:
             has_consumed=bool(committed),
             untaken=await self._untaken(topic, committed, places) if lag.overdue and alive else 0,
             conflict=conflict_of(name, alive),
+            pause=pause,
         )
 
     async def _untaken(self, topic: str, committed: Mapping[int, Committed], places: int) -> int:

@@ -7,10 +7,11 @@ can help as things are; where something has to be corrected first, that is said 
 from collections.abc import Sequence
 from typing import Final
 
+from mesh.core.pauses import kind_of, name_of, words
 from mesh.inspection.mesh_status.spans import span
 from mesh.inspection.mesh_status.values import Stuck
 from mesh.inspection.read_model.pages import Page
-from mesh.inspection.read_model.queries import ApprovalRow, Awaited, OpenStep
+from mesh.inspection.read_model.queries import ApprovalRow, Awaited, OpenStep, PauseRow
 
 AWAITED_SHOWN: Final = 5  # types of events
 _LINE: Final = 100  # characters of a message on the screen
@@ -99,6 +100,19 @@ def paused(count: int, since_ms: int, workflow_id: str, now_ms: int) -> list[Stu
     what = f"{count:,} workflows are paused, the oldest" if count > 1 else f"{workflow_id} is paused"
     resume = f"mesh workflows resume '{workflow_id}'" if count == 1 else "mesh workflows --status paused"
     return [Stuck(severity="warning", what=f"{what} for {span(now_ms - since_ms)}", next_step=resume)]
+
+
+def paused_targets(rows: Sequence[PauseRow], partitions: int, now_ms: int) -> list[Stuck]:
+    """Agents and routes that an operator holds."""
+    found = []
+    for row in rows:
+        pause, kind = row.pause, kind_of(row.target)
+        # a command that is on its way, or a router of an earlier version, which refuses it
+        part = "" if row.partitions >= partitions else f" in {row.partitions} of {partitions} partitions"
+        why = f": {pause.reason}" if pause.reason else ""
+        what = f"{words(row.target)} is paused{part} by {pause.by} for {span(now_ms - pause.at_ms)}{why}"
+        found.append(Stuck(severity="warning", what=what, next_step=f"mesh {kind}s resume {name_of(row.target)}"))
+    return found
 
 
 def waiting_for_events(awaited: Sequence[Awaited], now_ms: int) -> list[Stuck]:

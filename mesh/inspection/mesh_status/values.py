@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from mesh.core.clock import ClockHold
+from mesh.core.state import Pause
 from mesh.inspection.card_conflicts import SchemaConflict
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import ApprovalRow, OpenStep
@@ -47,7 +48,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     living replicas work on at once. `heard_at_ms`: when a card of it was renewed last; None: it has
     or had none. `has_consumed`: whether its group has ever committed. `untaken`: overdue tasks that
     no replica has begun, although one has a free place. `conflict`: living replicas whose cards
-    have different schemas.
+    have different schemas. `pause`: an operator holds it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     has_consumed: bool = False
     untaken: int = 0
     conflict: SchemaConflict | None = None
+    pause: Pause | None = None
 
 
 class EventCounts(msgspec.Struct, frozen=True, kw_only=True):

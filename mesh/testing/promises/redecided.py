@@ -4,7 +4,7 @@ Owns the comparison. `decide` must give the same events, with the state that the
 place.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -62,7 +62,11 @@ def another_decision(
         return ""
     if isinstance(given, Answer):
         given = checked(given, known)
-    tried = [_decided_otherwise(step, one, routes, known) for one in as_owner(given, step.partition, decision.at_ms)]
+    tried = [
+        _decided_otherwise(step, one, routes, replace(known, registered=registered))
+        for one in as_owner(given, step.partition, decision.at_ms)
+        for registered in _registered(step, routes.get(_digest_for(one, step.before)))
+    ]
     return "" if "" in tried else tried[0]
 
 
@@ -75,7 +79,6 @@ def _decided_otherwise(step: Step, given: Input, routes: Mapping[str, Route], kn
         routes={**known.routes, **called},
         chosen=_chosen(decision.events),
         agents=cards_of(decision),
-        registered=_registered(step, route),
     )
     try:
         target = routes.get(given.to) if isinstance(given, CommandGiven) else None
@@ -109,23 +112,23 @@ def _chosen(events: Iterable[Event]) -> dict[str, str]:
     }
 
 
-def _registered(step: Step, route: Route | None) -> dict[str, tuple[str, ...]]:
-    """A paused agent for each capability for which the owner has chosen none.
+def _registered(step: Step, route: Route | None) -> Iterator[dict[str, tuple[str, ...]]]:
+    """The agents that may have been registered for capabilities, as far as it matters.
 
-    The log does not say who is registered. While agents are paused, a task for a capability either
-    goes to one that is not, or is an incident because there is none, or is held because all of
-    them are paused.
+    The log does not say. While agents are paused, a task for a capability either goes to one that
+    is not, or is an incident because there is none, or is held because all of them are paused.
     """
+    yield {}
     paused = [name_of(target) for target in step.partition.paused if kind_of(target) == "agent"]
     if route is None or not paused:
-        return {}
+        return
     found = dict.fromkeys(capabilities_of(route), (paused[0],))
     for event in step.decision.events:
         if isinstance(event, TaskDispatched | SlotRequested) or (
             isinstance(event, IncidentRaised) and event.kind == "no_agent"
         ):
             found.pop(_capability_at(route, event.step), None)
-    return found
+    yield found
 
 
 def _capability_at(route: Route, place: str) -> str:

@@ -6,8 +6,7 @@ alike, and one of them answers the sender.
 
 from mesh.core import ids
 from mesh.core.decide.draft import Draft
-from mesh.core.decide.settle.refusing import accept_command, refuse_command
-from mesh.core.events import HeldReleased, InputDismissed, PauseLifted, PauseSet
+from mesh.core.events import CommandAccepted, CommandRefused, HeldReleased, InputDismissed, PauseLifted, PauseSet
 from mesh.core.inputs import CommandGiven, Input, TimerDue
 from mesh.core.pauses import words
 from mesh.core.state import Pauses
@@ -30,7 +29,7 @@ def decide_pauses(draft: Draft, given: Input) -> None:
             _accept(draft, given)
             draft.add(PauseLifted(target=target, by=given.by, reason=given.reason))
         case CommandGiven():
-            refuse_command(draft, given, "built_in", "agents and routes are paused and resumed, and nothing else")
+            _refuse(draft, given, "built_in", "agents and routes are paused and resumed, and nothing else")
         # another owner may have said so before
         case TimerDue():
             if given.kind == "resumed" and known.releasing:
@@ -42,11 +41,16 @@ def decide_pauses(draft: Draft, given: Input) -> None:
 def _accept(draft: Draft, given: CommandGiven) -> None:
     # all partitions have a copy, and a command has one receipt (ADR 15)
     if not ids.is_silent(draft.workflow_id):
-        accept_command(draft, given)
+        command = CommandAccepted(command_id=given.command_id, command=given.command, by=given.by, reason=given.reason)
+        draft.add(command)
 
 
 def _dismiss(draft: Draft, given: CommandGiven, why: str) -> None:
     if ids.is_silent(draft.workflow_id):
         draft.add(InputDismissed(code="already", message=why))
     else:
-        refuse_command(draft, given, "already", why)
+        _refuse(draft, given, "already", why)
+
+
+def _refuse(draft: Draft, given: CommandGiven, code: str, why: str) -> None:
+    draft.add(CommandRefused(command_id=given.command_id, command=given.command, code=code, message=why, by=given.by))

@@ -13,6 +13,7 @@ approval_rows     approvals and answers
 dead_letter_rows  dead letters
 incident_rows     incidents and their causes
 mesh_rows         partitions, agents' cards, commands
+pause_rows        agents and routes that are paused
 """
 
 from mesh.inspection.read_model.open_steps import OpenStep
@@ -66,6 +67,7 @@ from mesh.inspection.read_model.queries.mesh_rows import (
     count_commands_of,
     partitions,
 )
+from mesh.inspection.read_model.queries.pause_rows import PauseRow, pauses
 from mesh.inspection.read_model.queries.rate_rows import RateRow, rates
 from mesh.inspection.read_model.queries.step_rows import (
     Awaited,
@@ -113,6 +115,7 @@ __all__ = [
     "LetterFilter",
     "OpenStep",
     "PartitionRow",
+    "PauseRow",
     "RateRow",
     "TimelineEntry",
     "WorkflowRow",
@@ -159,6 +162,7 @@ __all__ = [
     "overdue_steps",
     "partitions",
     "paused_workflows",
+    "pauses",
     "rates",
     "routes_of",
     "row_before_last",
