@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mesh.cli.choice import among_ids, pick
 from mesh.cli.grammar import NounGroup
-from mesh.cli.pausing import pause_command, resume_command
+from mesh.cli.pausing import pause_command, pause_document, resume_command
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, printable, readable
 from mesh.cli.text.tables import plain_table
@@ -151,9 +151,7 @@ def _document(agent: AgentStatus, cards: list[CardRow], now_ms: int, *, schemas:
         "capabilities": agent.capabilities,
         "running": agent.running,
         "unread": agent.lag,
-        "paused": None
-        if agent.pause is None
-        else {"by": agent.pause.by, "since": rfc3339(agent.pause.at_ms), "reason": agent.pause.reason},
+        "paused": pause_document(agent.pause),
         "schemas_differ": None if agent.conflict is None else str(agent.conflict),
         "replicas": [
             _replica(row, now_ms, schemas=schemas)

@@ -16,9 +16,11 @@ from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
 from mesh.codec.commands import CommandReceipt
+from mesh.codec.times import rfc3339
 from mesh.core import ids
 from mesh.core.inputs import Command
 from mesh.core.pauses import Kind, name_of, target_of, words
+from mesh.core.state import Pause
 from mesh.errors import NotFound
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.route_versions import read_stored
@@ -76,6 +78,11 @@ def resume_command(kind: Kind) -> click.Command:
         "partition.\n\nExits with 1 if it is refused."
     )
     return resume
+
+
+def pause_document(pause: Pause | None) -> dict[str, str] | None:
+    """Who holds it, since when and why, in JSON."""
+    return None if pause is None else {"by": pause.by, "since": rfc3339(pause.at_ms), "reason": pause.reason}
 
 
 def _a(kind: Kind) -> str:

@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from mesh.core.decide import progress
 from mesh.core.decide.begin import task as begin_task
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle import limit as settle_limit
 from mesh.core.inputs import CommandGiven, InboxInput
+from mesh.services.router import releasing
 from mesh.services.router.copies import Copies
 from mesh.services.router.decider import Decider
 from mesh.services.router.releasing import Releasing
@@ -18,7 +20,7 @@ from mesh.testing.simulation import Plan
 
 
 def with_pauses(plan: Plan) -> Plan:
-    return replace(plan, pauses=True, workflows=20)
+    return replace(plan, pauses=True, workflows=20, mean_life_s=5.0)
 
 
 @fault
@@ -37,9 +39,7 @@ def a_granted_slot_does_not_ask_whether_the_agent_is_paused(patch: pytest.Monkey
         honest(draft, *about, **more)
         draft.pauses = pauses
 
-    from mesh.core.decide.settle import limit  # noqa: PLC0415
-
-    patch.setattr(limit, "dispatch", hasty)
+    patch.setattr(settle_limit, "dispatch", hasty)
 
 
 @fault
@@ -64,10 +64,13 @@ def a_new_owner_does_not_go_on_with_a_release(patch: pytest.MonkeyPatch) -> None
         self.deadlines.timers.rebuild(state.workflows.values())
 
     patch.setattr(Decider, "begin", begin)
+    # slow enough for a router to die meanwhile
+    patch.setattr(releasing, "_PORTION", 1)
+    patch.setattr(releasing, "_EVERY_MS", 2_000)
 
 
 @fault
-def one_partition_alone_hears_of_a_pause(patch: pytest.MonkeyPatch) -> None:
+def one_partition_alone_hears_of_a_resumption(patch: pytest.MonkeyPatch) -> None:
     honest = Copies._from_command
 
     def first(self: Copies, record: Any) -> Iterator[InboxInput]:
@@ -84,6 +87,6 @@ for name in (
     "the_steps_of_a_paused_route_begin",
     "what_was_held_is_never_woken",
     "a_new_owner_does_not_go_on_with_a_release",
-    "one_partition_alone_hears_of_a_pause",
+    "one_partition_alone_hears_of_a_resumption",
 ):
     PLANS[name] = with_pauses

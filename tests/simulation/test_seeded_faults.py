@@ -6,6 +6,7 @@
 import faulty_answers
 import faulty_inputs
 import faulty_owners
+import faulty_pauses
 import faulty_people
 import faulty_rules
 import faulty_weather
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 
 MOST_SEEDS = 100
 # loaded, so that their faults are among FAULTS
-assert {faulty_answers, faulty_inputs, faulty_owners, faulty_people, faulty_rules, faulty_weather}
+assert {faulty_answers, faulty_inputs, faulty_owners, faulty_pauses, faulty_people, faulty_rules, faulty_weather}
 
 
 @pytest.mark.parametrize("name", FAULTS)

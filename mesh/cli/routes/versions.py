@@ -18,6 +18,7 @@ from rich.text import Text
 
 from mesh.cli.choice import DIGITS, among_digests, pick
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.pausing import pause_document
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
 from mesh.cli.text.tables import plain_table
@@ -167,6 +168,7 @@ def _document(version: Version, stored: Stored) -> dict[str, object]:
         "running": use.running,
         "ended": use.ended,
         "last_started_at": rfc3339_or_none(use.last_started_at_ms),
+        "paused": pause_document(stored.paused.get(version.name)),
         "problem": version.problem,
     }
 
