@@ -28,6 +28,7 @@ from mesh.codec.withdrawals import Withdrawal
 from mesh.core.approvals import MOST_NAMES
 from mesh.core.delegations import MOST_NAMED
 from mesh.core.events import LogRecord
+from mesh.core.ids import PAUSES
 from mesh.core.inputs import PERSONAL, AnswerKind, Command, InboxInput
 from mesh.core.questions import MOST_QUESTIONS
 from mesh.routes.keys import ROUTE
@@ -462,6 +463,10 @@ def _command() -> dict[str, Any]:
                 **STRING_OR_NULL,
                 "description": "The bulk operation that it is a part of: each workflow obeys one of its commands.",
             },
+            "target": {
+                **STRING_OR_NULL,
+                "description": "pause, resume, to mesh.pauses:0: the agent or the route, as agent/<name> or route/<name>.",
+            },
             "input": {"description": "retry: the input of the one step that has the incident; any JSON."},
             "fork": {
                 "type": "object",
@@ -491,6 +496,14 @@ def _command() -> dict[str, Any]:
             },
             {"if": {"required": ["order"]}, "then": {"properties": {"command": orders}}},
             {"if": {"properties": {"command": orders}}, "then": {"required": ["order"]}},
+            {
+                "if": {"properties": {"command": {"enum": ["pause", "resume"]}, "workflow_id": {"const": PAUSES}}},
+                "then": {
+                    "required": ["target"],
+                    "properties": {"target": {**SOME_TEXT, "pattern": "^(agent|route)/."}},
+                },
+                "else": {"properties": {"target": {"enum": [None, ""]}}},
+            },
         ],
     }
 

@@ -27,6 +27,7 @@ LIMIT: Final = "mesh.limit"
 CHANNEL: Final = "mesh.channel"
 AMOUNT: Final = "mesh.amount"
 SENDER: Final = "mesh.sender"
+TARGET: Final = "mesh.target"
 
 ATTRIBUTES: Final = {
     ROUTE: "the route",
@@ -39,6 +40,7 @@ ATTRIBUTES: Final = {
     STATUS: "what became of it",
     COMPONENT: "the part of the mesh: `ingress`, `router`, `agent`",
     LIMIT: "the limit, without its key",
+    TARGET: "`agent/NAME` or `route/NAME`",
     CHANNEL: "the channel: `webhook`, `slack`, `email`",
     AMOUNT: "what is spent, as the agent names it: tokens, usd",
     SENDER: "the sender or webhook, as `gateway.yaml` names it; empty: it is not known, or anybody may send",
@@ -224,6 +226,7 @@ TAKEOVERS: Final = _counter("mesh.takeovers", "{partition}", (), "Partitions tha
 CLOCK_HELD: Final = _gauge(
     "mesh.clock.held", "{partition}", (), "Partitions whose deadlines are held since the clock has jumped."
 )
+PAUSED: Final = _gauge("mesh.paused", "{partition}", (TARGET,), "Partitions in which an operator holds it.")
 CHECKPOINTS: Final = _counter("mesh.checkpoints", "{checkpoint}", (STATUS,), "Checkpoints: saved, failed.")
 
 # Of an agent's process ----------------------------------------------------------------------------
@@ -310,6 +313,7 @@ PARTS: Final[dict[str, tuple[Metric, ...]]] = {
         PARTITION_COUNT,
         TAKEOVERS,
         CLOCK_HELD,
+        PAUSED,
         CHECKPOINTS,
     ),
     "a router or an agent": (DEAD_LETTERS,),

@@ -368,6 +368,7 @@ VALUES: dict[str, list[Any]] = {
     "workflow_id": ["x", 7],
     "approval_id": ["", 7],
     "colour": ["red"],
+    "target": ["agent/a", "route/a/b", "agent/", "agents/a", "a", "", None, 7],
     "to": ["", None, 7, "sha256:12", "sha256:" + "a" * 64],
 }
 FIELDS = {"approval-response": ("approval_id", "decision", "by"), "command": ("command", "workflow_id", "by")}
@@ -379,6 +380,10 @@ def test_a_schema_refuses_what_the_codec_refuses_and_nothing_else(name: str) -> 
     documents = [whole, *({key: value for key, value in whole.items() if key != left_out} for left_out in whole)]
     documents += [{**whole, field: value} for field, values in VALUES.items() for value in values]
     documents += [{**whole, "command": "migrate", "to": value} for value in VALUES["to"]]
+    pause = {**whole, "command": "pause", "workflow_id": "mesh.pauses:0"}
+    documents += [pause, *({**pause, "target": value} for value in VALUES["target"])]
+    documents += [{**pause, "target": "route/r", "command": command} for command in ("resume", "cancel")]
+    documents += [{**pause, "target": "route/r", "workflow_id": name} for name in (WORKFLOW, "mesh.pauses:1")]
     decode = decode_response if name == "approval-response" else decode_command
     checked = validator(name)
     for document in documents:

@@ -50,12 +50,15 @@ async def agents(desk: Desk, request: Request, reader: Reader) -> Response:
         total=len(lines),
         routers=[] if status is None else [_router(one, now_ms) for one in status.routers],
         partitions=[] if status is None else status.partitions,
+        paused=[] if status is None else [one for one in status.agents if one.pause is not None],
         conflicts=[] if status is None else [one for one in status.agents if one.conflict is not None],
     )
 
 
 def _agent(row: AgentStatus, now_ms: int) -> AgentLine:
     is_late = bool(row.overdue)
+    if row.pause is not None:
+        return AgentLine(row, State("ask", "idle", f"Paused by {row.pause.by}"), is_late)
     if row.alive:
         said = f"Late with {counted(row.overdue, 'task')}" if is_late else "Alive"
         return AgentLine(row, State("bad" if is_late else "good", "bad" if is_late else "good", said), is_late)

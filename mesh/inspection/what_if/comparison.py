@@ -65,7 +65,8 @@ def _of_work(event: ev.Event) -> Fact | None:
             return Fact(step=event.step, what="handed over", detail={"to": event.to})
         case ev.ApprovalWanted():
             return Fact(step=event.step, what="wants", detail={"approval": event.name})
-        case ev.TaskHeld():
+        # operators' pauses are not played, and say nothing of the rules
+        case ev.TaskHeld(is_paused=False):
             return Fact(step=event.step, what="held", detail={"input": event.input})
         case ev.ApprovalRequested():
             detail = {"role": event.role, "question": event.question, "payload": event.payload}

@@ -31,6 +31,7 @@ from mesh.core.events import (
     WorkflowStarted,
 )
 from mesh.core.limits import LIMITER, limiter_name
+from mesh.core.pauses import paused_by
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError
@@ -120,6 +121,7 @@ class RouterMetrics:
         meters.put(names.DEAD_LETTERS, none | dead | parked)
         self._sample_open(now_ms)
         self._sample_limits(held)
+        self._sample_pauses(held)
         self._sample_ages(held, now_ms)
 
     def _follow(self, held: Iterable[Owner]) -> None:
@@ -150,6 +152,13 @@ class RouterMetrics:
                     waits[limit] += waiting
         self.meters.put(names.LIMIT_HELD, _labelled(holds))
         self.meters.put(names.LIMIT_WAITING, _labelled(waits))
+
+    def _sample_pauses(self, owners: Iterable[Owner]) -> None:
+        paused = Counter[str]()
+        for owner in owners:
+            holder = owner.state.workflows.get(ids.pauses_of(owner.partition, self._partitions))
+            paused.update(paused_by(holder).keys())
+        self.meters.put(names.PAUSED, _labelled(paused))
 
     def _sample_ages(self, owners: Iterable[Owner], now_ms: int) -> None:
         oldest = dict.fromkeys((self._topics.results, self._topics.inbox), now_ms)
