@@ -132,9 +132,7 @@ UNMET = {
     # Few runs have a clock that jumps: the runs with fixed weather below.
     "ClockHeld",
     "ClockReleased",
-    # `test_core_properties` draws pauses and outputs by hand.
-    "WorkflowPaused",
-    "WorkflowResumed",
+    # `test_core_properties` draws outputs by hand.
     "StepCompleted",
     # test_decide_fork.py has forks.
     "WorkflowForked",

@@ -79,6 +79,7 @@ SEEN: set[type] = set()
 UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
     | {"WorkflowForked"}  # test_decide_fork.py has it
+    | {"PauseSet", "PauseLifted", "HeldReleased"}  # `test_pauses_properties` draws these
     | {"LogImported"}  # of `mesh log import`: test_log_import.py
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both

@@ -46,7 +46,7 @@ def test_a_pause_says_who_and_why_and_a_second_one_is_refused() -> None:
 
 def test_one_partition_answers_the_sender_and_the_others_do_the_same_in_silence() -> None:
     p = Partition(route(TWO))
-    where = {"source_topic": "mesh.commands", "source_partition": 0, "source_at_ms": 0}
+    where: dict[str, Any] = {"source_topic": "mesh.commands", "source_partition": 0, "source_at_ms": 0}
 
     def give(command: Any, offset: int) -> tuple[object, ...]:
         copy = CommandGiven(
