@@ -64,7 +64,7 @@ def with_an_office(plan: Plan) -> Plan:
     In every other seed no answer counts that nobody has signed.
     """
     weak = replace(plan.weak, latency_s=(0.0, 0.05))
-    few: dict[str, Any] = {"drawn": 0, "deadly": 0, "heavy": (), "jumps": (), "real_agents": False}
+    few: dict[str, Any] = {"drawn": 0, "deadly": 0, "heavy": (), "jumps": (), "real_agents": False, "pauses": False}
     return replace(
         plan,
         routers=1,

@@ -97,7 +97,7 @@ def a_receipt_is_named_by_the_answers_own_id(patch: pytest.MonkeyPatch) -> None:
 def _of_votes(plan: Plan) -> Plan:
     """Owners take over all the time while people vote."""
     weak = replace(plan.weak, latency_s=(0.0, 0.05))
-    few: dict[str, Any] = {"drawn": 0, "heavy": (), "jumps": (), "real_agents": False}
+    few: dict[str, Any] = {"drawn": 0, "heavy": (), "jumps": (), "real_agents": False, "pauses": False}
     return replace(plan, kinds=("vote",), workflows=8, routers=2, mean_life_s=8.0, weak=weak, **few)
 
 

@@ -7,10 +7,11 @@ something that can come, as if nothing had been paused.
 from typing import Any
 
 import pytest
+from drawn_routes import Drawn, routes
 from draws import draws
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 from run_ledger import check_account, check_items, check_liveness
 from test_core_properties import Core
 
@@ -26,6 +27,12 @@ TARGETS = ("agent/x", "agent/x", "agent/y", "route/r", "route/sub")
 
 
 class Paused(Core):
+    @initialize(drawn=routes(), n=st.integers(0, 1), whom=st.sampled_from(TARGETS))
+    def begin(self, drawn: Drawn, n: int, whom: str) -> None:  # type: ignore[override] # it always starts paused
+        super().begin(drawn, starts=False, n=n)
+        self.order(whom, "pause")
+        self.start("k", "e1", n, [1, 2, 3, 4])
+
     @rule(whom=st.sampled_from(TARGETS), command=st.sampled_from(["pause", "resume"]))
     def order(self, whom: str, command: Any) -> None:
         self.given(lambda: self.p.pause(whom, command))
