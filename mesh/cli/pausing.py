@@ -45,7 +45,7 @@ class _Ordered(NamedTuple):
     """The receipt, and in how many of the partitions it is in effect."""
 
     receipt: CommandReceipt
-    count: int
+    in_effect: int
     partitions: int
 
 

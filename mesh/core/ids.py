@@ -113,6 +113,7 @@ def clock_of(partition: int, partitions: int) -> str:
     return _leading_to(_CLOCK, partition, partitions)
 
 
+@lru_cache(maxsize=4_096)
 def _leading_to(prefix: str, partition: int, partitions: int) -> str:
     number = 0
     # by trial, because a hash can't be inverted

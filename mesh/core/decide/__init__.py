@@ -89,15 +89,15 @@ def decide(
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
-    # the time of what may be held: more items of a for-each, or all after a pause
-    is_for_held = isinstance(given, inp.TimerDue) and given.kind in ("portion", "resumed")
-    # held tasks alone may be due: then no event has changed the workflow so far
-    if draft.workflow is not None and (draft.workflow is not workflow or is_for_held):
+    timer = given.kind if isinstance(given, inp.TimerDue) else ""
+    # Held tasks alone may be due, of a for-each or after a pause: then no event has changed the
+    # workflow so far.
+    if draft.workflow is not None and (draft.workflow is not workflow or timer in ("portion", "resumed")):
         # the budget first: if it ends the workflow, slots are left to give back
         if draft.workflow.account is not None:
             look_after_budget(draft)
         # the rest of what a resumed workflow had held
-        elif is_for_held and not draft.is_paused:
+        elif timer == "portion" and not draft.is_paused:
             release_held(draft, "the workflow has resumed")
         if draft.workflow.slots:
             look_after_slots(draft)

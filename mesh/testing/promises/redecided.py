@@ -122,7 +122,7 @@ def _registered(step: Step, route: Route | None) -> Iterator[dict[str, tuple[str
     paused = [name_of(target) for target in step.partition.paused if kind_of(target) == "agent"]
     if route is None or not paused:
         return
-    found = dict.fromkeys(capabilities_of(route), (paused[0],))
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(capabilities_of(route), (paused[0],))
     for event in step.decision.events:
         if isinstance(event, TaskDispatched | SlotRequested) or (
             isinstance(event, IncidentRaised) and event.kind == "no_agent"
