@@ -32,7 +32,7 @@ from mesh.wiring import make_topics, open_broker
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 120.0  # generous: the machine may be busy
 
-_STARTED = ("router_starts", "agent_started", "notifier_starts", "gateway_listens")
+_STARTED = ("router_starts", "agent_started", "notifier_starts", "gateway_listens", "console at http")
 
 Got = TypeVar("Got")
 
@@ -194,6 +194,9 @@ class MeshProcesses:
 
     def gateway(self, name: str = "gateway", **env: str) -> Process:
         return self._start(name, ["gateway"], {"MESH_GATEWAY_ADDRESS": "127.0.0.1:0", **env})
+
+    def console(self, name: str = "console", **env: str) -> Process:
+        return self._start(name, ["console"], env)
 
     def command(self, name: str, *arguments: str) -> Process:
         """A command of `mesh` that may be killed while it runs."""

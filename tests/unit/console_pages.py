@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sample_mesh import TOPICS, Writer, run, workflow, write_sample
+from sample_mesh import TOPICS, Writer, run, workflow, write_sample, write_topics
 
 from mesh.adapters.memory import MemoryCluster
 from mesh.adapters.system import SystemClock, SystemEntropy
@@ -106,12 +106,16 @@ async def small_mesh(
     broker: Broker | None = None,
     broker_url: str = "memory://",
     hosts: frozenset[str] = LOOPBACK,
+    is_empty: bool = False,
     **config: Any,
 ) -> AsyncIterator[Mesh]:
-    """The sample of all that can happen, and a console that has read it."""
+    """The sample of all that can happen, and a console that has read it.
+
+    `is_empty`: its topics alone.
+    """
     clock = SystemClock()
     broker = broker or MemoryCluster(clock=clock).connect("test")
-    writer = await write_sample(broker)
+    writer = await write_topics(broker) if is_empty else await write_sample(broker)
     await broker.create_topics([TopicSpec(TOPICS.operations, 1)])
     (folder / "approvers.yaml").write_text(PEOPLE)
     told = ConsoleConfig(

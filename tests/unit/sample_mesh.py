@@ -200,13 +200,19 @@ def asked(number: int, at_ms: int, *, deadline_ms: int | None = 86_400_000) -> e
     )
 
 
+async def write_topics(broker: Broker) -> Writer:
+    """Make the topics of a mesh in which nothing has happened."""
+    writer = Writer(broker)
+    await writer.create_topics()
+    return writer
+
+
 async def write_sample(broker: Broker) -> Writer:
     """Write the sample: 1 waits for review, 2 is completed, 3 has an incident.
 
     Also an unwanted event, a malformed one, a repeated one, and a zombie's decision.
     """
-    writer = Writer(broker)
-    await writer.create_topics()
+    writer = await write_topics(broker)
     await writer.publish(event(1), event(2), event(3), event(9, kind="com.github.issues.labeled"), event(1))
     malformed = OutRecord(TOPICS.events, None, b"not an event")
     await writer.send([malformed])

@@ -236,6 +236,27 @@ async def test_an_edited_text_shows_its_changes_and_the_draft(mesh: Mesh) -> Non
 # Votes --------------------------------------------------------------------------------------------
 
 
+async def test_a_closed_question_shows_the_text_that_was_approved(mesh: Mesh) -> None:
+    text = {"body": "My own text", "labels": ["bug"]}
+    closed = ev.ApprovalClosed(
+        step="review", approval_id=ID, verdict="approved", payload=text, by=ANA, answer_id="a-1", edited=True
+    )
+    await ask(mesh, None, closed)
+    browser = mesh.browser(ANA)
+    page = await browser.shows(PAGE)
+    assert "My own text" in page
+    assert str(DRAFT["body"]) not in page
+    assert digest(text) in page
+    assert "ana@example.org has edited this" in page
+    assert str(DRAFT["body"]) in await browser.shows(f"{PAGE}&show=asked")
+    assert "<ins>" in await browser.shows(f"{PAGE}&show=diff")
+    # one that nobody has edited has no other text
+    await ask(mesh, None, replace(closed, payload=DRAFT, edited=False))
+    page = await browser.shows(PAGE)
+    assert str(DRAFT["body"]) in page
+    assert "has edited this" not in page
+
+
 async def test_votes_so_far_and_what_is_missing_are_said_in_words(mesh: Mesh) -> None:
     vote = ev.VoteCast(
         step="review",

@@ -207,7 +207,7 @@ _KINDS: Final[dict[str, AnswerKind]] = {"approve": "approve", "choose": "choose"
 
 async def _edited(given: Mapping[str, str], known: Known) -> Read:
     """What the person has made of the payload, and the fields with what was typed."""
-    asked = known.waiting.request if known.waiting is not None else known.asked
+    asked = known.editable
     payload, schema = (None, None) if asked is None else (asked.payload, asked.payload_schema)
     # a schema may be large, and others wait for this loop
     return await run_in_threadpool(read, given, payload, schema, as_one="f." in given)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import apsw
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from mesh.codec.approvals import Receipt
 from mesh.codec.links import approval_ref
+from mesh.codec.open_approvals import OpenRequest
 from mesh.console import words
 from mesh.console.changes import changes
 from mesh.console.config import PAGE_ROWS
@@ -21,6 +23,8 @@ from mesh.console.parameters import Parameters
 from mesh.console.rights import Offer, body_of, offer
 from mesh.console.staff import Reader
 from mesh.core.approvals import Terms
+from mesh.core.events import ApprovalClosed, ApprovalRequested
+from mesh.core.json_values import digest
 from mesh.core.voting import may_vote
 from mesh.errors import NotFound
 from mesh.inspection.inbox import Filters, OpenRow, Waiting, find, givers_of, page_of
@@ -114,21 +118,37 @@ class Typed(dict[str, str]):
 class Known(NamedTuple):
     """All that the caches have of one approval. `waiting`: None if it is closed.
 
-    `row`: None if the log is not read that far. `asked`: what was asked, of a closed one.
+    `row`: None if the log is not read that far. `drafted`: what was asked at first. `asked`: with
+    the payload as it was edited last; of a closed one, with what the verdict is about.
     """
 
     waiting: Waiting | None
     row: ApprovalRow | None
-    asked: Any
+    drafted: ApprovalRequested | None
+    asked: ApprovalRequested | OpenRequest | None
     answers: list[AnswerRow]
     givers: list[str]
+    verdict: ApprovalClosed | None = None
     offer: Offer | None = None
+
+    @property
+    def editable(self) -> ApprovalRequested | OpenRequest | None:
+        """What an edit is made of: of a closed one the draft, which who was late may have edited."""
+        return self.drafted if self.waiting is None else self.waiting.request
+
+    @property
+    def editors(self) -> tuple[str, ...]:
+        """Who has edited it."""
+        if self.waiting is not None:
+            standing = self.waiting.standing
+            return standing.editors if standing is not None and standing.edition > 1 else ()
+        by = (self.verdict.by,) if self.verdict is not None and self.verdict.edited else ()
+        return getattr(self.verdict, "editors", by)
 
     @property
     def terms(self) -> Terms | None:
         """Who may answer, where several do."""
-        asked = self.waiting.request if self.waiting else self.asked
-        return getattr(asked, "terms", None)
+        return getattr(self.asked, "terms", None)
 
     @property
     def role(self) -> str:
@@ -159,13 +179,7 @@ async def approval(desk: Desk, request: Request, reader: Reader) -> Response:
 async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
     """Raises `NotFound`, and `Forbidden` where the person may not see it."""
     waiting, givers = await desk.open(lambda db: (find(db, approval_id), givers_of(db, approval_id, reader.filters)))
-    row, asked, answers = await desk.log(
-        lambda db: (
-            queries.approval(db, approval_id),
-            queries.approval_request(db, approval_id),
-            queries.answers_of(db, approval_id, limit=ANSWERS_SHOWN),
-        )
-    )
+    row, drafted, answers, verdict = await desk.log(lambda db: _logged(db, approval_id))
     if waiting is None and row is None:
         near = await desk.log(lambda db: queries.approvals_containing(db, approval_id, open_only=False, limit=_NEAR))
         hint = f" Near it: {', '.join(near.ids)}." if near.ids and reader.sees_all else ""
@@ -174,11 +188,32 @@ async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
         # the log closes it before the topic of what is open does
         waiting = None
     found = None if waiting is None else offer(waiting, reader, givers, desk.now_ms())
-    known = Known(waiting, row, asked, answers, givers, found)
+    asked = waiting.request if waiting is not None else _decided(drafted, verdict)
+    known = Known(waiting, row, drafted, asked, answers, givers, verdict, found)
     if not may_see(reader, known):
         who = known.role if known.terms is not None else f"Role {known.role}"
         raise Forbidden(f"{who} is asked here, and you ({reader.name}) do not have it.")
     return known
+
+
+def _logged(
+    db: apsw.Connection, approval_id: str
+) -> tuple[ApprovalRow | None, ApprovalRequested | None, list[AnswerRow], ApprovalClosed | None]:
+    """What the log has of it."""
+    row = queries.approval(db, approval_id)
+    return (
+        row,
+        queries.approval_request(db, approval_id),
+        queries.answers_of(db, approval_id, limit=ANSWERS_SHOWN),
+        None if row is None or row.closed_at_ms is None else queries.approval_verdict(db, row),
+    )
+
+
+def _decided(drafted: ApprovalRequested | None, verdict: ApprovalClosed | None) -> ApprovalRequested | None:
+    """What was asked, with the payload that the verdict is about."""
+    if drafted is None or verdict is None or not is_changed(drafted.payload, verdict.payload):
+        return drafted
+    return msgspec.structs.replace(drafted, payload=verdict.payload, digest=digest(verdict.payload))
 
 
 def may_see(reader: Reader, known: Known) -> bool:
@@ -218,10 +253,10 @@ async def page_of_one(
 ) -> Response:
     """The page of one approval. `typed`: what a form that comes back had in it."""
     waiting, found = known.waiting, offer_of(desk, known)
-    asked = waiting.request if waiting is not None else known.asked
+    asked = known.asked
     following = await desk.open(lambda db: page_of(db, reader.filters, limit=_NEAR))
     others = [row for row in following if waiting is None or row.approval_id != waiting.row.approval_id]
-    first = known.asked.payload if known.asked is not None else asked.payload if asked is not None else None
+    first = known.drafted.payload if known.drafted is not None else asked.payload if asked is not None else None
     fills = fields_of({}, found.form) if found is not None and found.form else []
     return await desk.page(
         request,
@@ -277,7 +312,7 @@ async def edit_page(
 ) -> Response:
     """The form in which the person changes what they approve. `fields`: with what was typed."""
     found = offer_of(desk, known)
-    asked = known.waiting.request if known.waiting is not None else known.asked
+    asked = known.editable
     if asked is None or (fields is None and (found is None or not found.edits)):
         why = "It is closed." if found is None else found.cannot or found.no_edit or "You may not edit this."
         raise Forbidden(f"This can't be edited by you now. {why}")

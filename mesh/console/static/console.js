@@ -48,6 +48,7 @@ async function refresh() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (sending) return;
     document.body.dataset.since = page.body.dataset.since || "";
+    document.title = page.title;
     for (const part of $$("[data-part]")) {
       const fresh = page.getElementById(part.id);
       if (!fresh || part.dataset.was === fresh.innerHTML) continue;
@@ -60,6 +61,9 @@ async function refresh() {
     }
     // the form comes with the question and goes with its answer; what is typed stays
     if (!document.getElementById("answer") !== !page.getElementById("answer") && !isTyped(document.getElementById("main"))) location.reload();
+    // what is approved is what is read: a newer text takes no place by itself, and is only pointed to
+    const [read, newest] = [document, page].map((one) => one.querySelector("[data-digest]")?.dataset.digest);
+    if (read !== newest) document.getElementById("newer")?.removeAttribute("hidden");
     tick();
   } catch { said("Not live, reload", "ask"); } finally {
     fetching = false;

@@ -5,7 +5,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from mesh.core.events import ApprovalRequested, ApprovalRequested2
+from mesh.core.events import ApprovalClosed, ApprovalRequested, ApprovalRequested2, Decision
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.queries.rows import Row, columns_of
 from mesh.inspection.read_model.schema import select, select_one
@@ -26,6 +26,7 @@ class ApprovalRow(Row, frozen=True, array_like=True):
 
 
 _APPROVAL: Final = columns_of(ApprovalRow)
+_decode_decision: Final = msgspec.json.Decoder(Decision).decode
 
 
 class AnswerRow(Row, frozen=True, array_like=True):
@@ -105,6 +106,19 @@ def approval_request(db: apsw.Connection, approval_id: str) -> ApprovalRequested
     """What was asked, with its payload."""
     row = select_one(db, "SELECT request FROM approvals WHERE approval_id = ?", approval_id)
     return msgspec.json.decode(row[0], type=ApprovalRequested | ApprovalRequested2) if row else None
+
+
+def approval_verdict(db: apsw.Connection, row: ApprovalRow) -> ApprovalClosed | None:
+    """The verdict of a closed approval, with the payload that it is about.
+
+    None: it was withdrawn, or the decision is archived.
+    """
+    sql = "SELECT record FROM decisions WHERE workflow_id = ? AND at_ms = ? ORDER BY log_offset"
+    for (record,) in select(db, sql, row.workflow_id, row.closed_at_ms):
+        for event in _decode_decision(record).events:
+            if isinstance(event, ApprovalClosed) and event.approval_id == row.approval_id:
+                return event
+    return None
 
 
 def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:

@@ -1,20 +1,27 @@
-"""An OpenID provider in memory that signs for real: one person, who always agrees.
+"""An OpenID provider that signs for real: in memory one person, who always agrees; or over HTTP.
 
-Owns the checks that a provider makes of its clients: the secret, the code's one use, PKCE.
+Owns the checks that a provider makes of its clients: the secret, the code's one use, PKCE. Over
+HTTP (`served`) it asks who signs in, and believes it.
 """
 
 import secrets
+import socket
+import threading
 from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
+from html import escape
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import httpx
+import uvicorn
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 ISSUER = "https://id.example"
@@ -22,10 +29,13 @@ CLIENT, SECRET = "mesh-console", "the provider's secret/with: signs"
 
 
 class OpenIdProvider:
-    """`claims`: of the next tokens, in the place of the usual; None: left out."""
+    """`claims`: of the next tokens, in the place of the usual; None: left out.
 
-    def __init__(self, now_s: int) -> None:
-        self.now_s = now_s
+    `asks`: whether a page asks who signs in.
+    """
+
+    def __init__(self, now_s: int, *, issuer: str = ISSUER, asks: bool = False) -> None:
+        self.now_s, self.issuer, self.asks = now_s, issuer, asks
         self.claims: dict[str, Any] = {}
         self.about: dict[str, Any] = {}
         self.header: dict[str, Any] = {"alg": "ES256"}
@@ -39,7 +49,8 @@ class OpenIdProvider:
             Route("/token", self._token, methods=["POST"]),
             Route("/jwks", self._jwks),
         ]
-        self.transport = httpx.ASGITransport(Starlette(routes=routes))
+        self.app = Starlette(routes=routes)
+        self.transport = httpx.ASGITransport(self.app)
 
     async def agree(self, url: str) -> str:
         """The person signs in at this URL. Where the provider then sends the browser."""
@@ -49,12 +60,14 @@ class OpenIdProvider:
     async def _about(self, _: Request) -> Response:
         self.asked.append("about")
         places = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks"}
-        known = {"issuer": ISSUER, **{name: f"{ISSUER}/{path}" for name, path in places.items()}}
+        known = {"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in places.items()}}
         return JSONResponse(known | self.about)
 
     async def _authorize(self, request: Request) -> Response:
         given = dict(request.query_params)
         assert (given["response_type"], given["code_challenge_method"]) == ("code", "S256")
+        if self.asks and "email" not in given:
+            return HTMLResponse(_who(given))
         code = secrets.token_urlsafe(8)
         self.codes[code] = given
         return RedirectResponse(f"{given['redirect_uri']}?{urlencode({'code': code, 'state': given['state']})}")
@@ -69,10 +82,10 @@ class OpenIdProvider:
         if not self._is_client(request, form):
             return JSONResponse({"error": "invalid_client"}, 401)
         usual = {
-            "iss": ISSUER,
+            "iss": self.issuer,
             "aud": CLIENT,
             "sub": "user-7",
-            "email": "ana@example.org",
+            "email": begun.get("email", "ana@example.org"),
             "email_verified": True,
             "nonce": begun["nonce"],
             "iat": self.now_s,
@@ -103,6 +116,31 @@ class OpenIdProvider:
         # what this version does not know, and what does not sign, is passed over
         odd = [{"kty": "future", "kid": "odd"}, {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"}, "no key"]
         return JSONResponse({"keys": [*odd, *keys["keys"]]})
+
+
+@contextmanager
+def served(now_s: int) -> Iterator[OpenIdProvider]:
+    """A provider on a port of this machine, in a thread of its own, that asks who signs in."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        provider = OpenIdProvider(now_s, issuer=f"http://127.0.0.1:{listening.getsockname()[1]}", asks=True)
+        config = uvicorn.Config(provider.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        serving.start()
+        try:
+            yield provider
+        finally:
+            server.should_exit = True
+            serving.join()
+
+
+def _who(given: dict[str, str]) -> str:
+    """The page that asks who signs in."""
+    kept = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in given.items()
+    )
+    head = '<!doctype html><title>Who?</title><link rel="icon" href="data:,">'
+    return f'{head}<form>{kept}<label>E-mail <input name="email"></label><button>Sign in</button></form>'
 
 
 def new_key(kid: str) -> ECKey:
