@@ -1,138 +1,105 @@
-"""How long each page of the console takes with many workflows.
+"""How fast the console is with many workflows, and what it costs the routers beside it.
 
-    python bench/console.py [--workflows 100000] [--rounds 40] [--folder FOLDER]
+    python bench/console.py [--workflows 100000] [--rounds 12] [--rate 1000] [--load-s 40]
+                            [--played 3000] [--folder FOLDER]
 
-Owns the log that it fills (on SQLite, once for each folder) and the stopwatch around each page. The
-console runs in this process, over the read model that it has made of the log, and each page is
-asked as a browser would. CPU is what a page takes: that of the process, less what it takes when
-nobody asks.
+Owns the stopwatch. The console is a process of its own and is asked over HTTP; the log
+(`bench/console_log.py`) is on SQLite. Three parts, about three minutes on a machine with nothing
+else to do:
+
+    pages    how long each takes while nothing happens, and the console's processor time
+    load     the same while a process appends decisions at the rate, and how long it takes from an
+             append until an open tab shows it: the event, and the page that is fetched for it
+    router   workflows a second, and the router's processor time of each, without a console, with
+             one that has a tab open, and with one that is stopped (SIGSTOP)
 """
 
 import argparse
 import asyncio
+import os
+import re
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import apsw
+import console_log
 import httpx
+import steps
+from cpu_time import cpu_us
 
-from mesh.adapters.system import SystemClock, SystemEntropy
-from mesh.codec.log import encode_decision, encode_owner_changed
-from mesh.codec.open_approvals import OPEN_PARTITIONS, encode_shown, placed
-from mesh.console.config import ConsoleConfig, DevLogin
-from mesh.console.serving import Console
-from mesh.console.sessions import COOKIE
-from mesh.console.staff import OPERATOR, VIEWER
-from mesh.core import events as ev
-from mesh.core.effects import effects
 from mesh.core.ids import run_id, task_id
-from mesh.core.json_values import digest
-from mesh.core.open_approvals import ShowApproval
-from mesh.core.topics import Topics
-from mesh.ports import Broker, TopicPartition, TopicSpec
-from mesh.services.client import Client
 from mesh.settings import load_settings
-from mesh.web_server import LOOPBACK
 from mesh.wiring import open_broker
 
-TOPICS = Topics()
-TOKEN = "0" * 32
-PORTION = 1_000
 WHO = "olga@example.org"
-ROUTES = ("issue-triage", "invoices", "onboarding", "refunds")
-CAUSES = ("OSError: disk full", "Timeout: no result in 30 s", "401 Bad credentials", "no such path: a.b")
-SOURCE = "/bench"
+OWN = {"sec-fetch-site": "same-origin"}
+IDLE_S = 6.0
+WAIT_S = 300.0
+WARM_UP = 500
 
 
-def workflow(number: int) -> str:
-    return f"{ROUTES[number % len(ROUTES)]}:octo/repo#{number}"
+class Console:
+    """`mesh console` in a process of its own, and a browser that is signed in there."""
+
+    def __init__(self, broker_url: str, folder: Path, **more: str) -> None:
+        self._log = folder / "console.log"
+        environment = {
+            **os.environ,
+            "MESH_BROKER": broker_url,
+            "MESH_DATA_DIR": str(folder / "data"),
+            "MESH_APPROVERS": str(folder / "approvers.yaml"),
+            "MESH_DURABILITY": "normal",
+            "MESH_CONSOLE_ADDRESS": "127.0.0.1:0",
+            "PYTHONPATH": str(steps.ROOT),
+            **more,
+        }
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mesh", "console", "--dev-login", WHO], env=environment, stdout=log, stderr=log
+            )
+
+    async def sign_in(self) -> httpx.AsyncClient:
+        """A client with a session, once the console has read the log."""
+        end = time.monotonic() + WAIT_S
+        while (link := re.search(r"(http://\S+)/login\?code=(\S+)", self._log.read_text())) is None:
+            assert self.process.poll() is None, self._log.read_text()
+            assert time.monotonic() < end, self._log.read_text()
+            await asyncio.sleep(0.05)
+        client = httpx.AsyncClient(base_url=link[1], timeout=WAIT_S, headers=OWN)
+        assert (await client.post("/login", data={"code": link[2]})).status_code == 303
+        while (await client.get("/health/ready")).status_code != 200:
+            assert time.monotonic() < end, self._log.read_text()
+            await asyncio.sleep(0.05)
+        return client
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(WAIT_S)
 
 
-def history(number: int, now_ms: int) -> Iterator[ev.Decision]:
-    """One of many workflows: of 20, 14 have ended, 1 has an incident, 2 ask, and 3 are at work."""
-    workflow_id, kind = workflow(number), number % 20
-    run = run_id(SOURCE, f"e{number}")
-    task = task_id(workflow_id, run, "check")
-    started = ev.WorkflowStarted(
-        route=ROUTES[number % len(ROUTES)],
-        digest="sha256:" + "ab" * 32,
-        run_id=run,
-        key=f"octo/repo#{number}",
-        cloud_event={"id": f"e{number}", "source": SOURCE, "type": "t", "specversion": "1.0", "data": {"n": number}},
-        trace_id="0af7651916cd43dd8448eb211c80319c",
-    )
-    dispatched = ev.TaskDispatched(
-        step="check",
-        task_id=task,
-        attempt=1,
-        agent=f"agent-{number % 7}",
-        input={"title": f"Issue {number}", "body": "It does not start. " * 10},
-        due_at_ms=now_ms + 300_000,
-        traceparent="",
-        reason="no needs",
-    )
-    yield decision(workflow_id, now_ms, f"{number}/a", started, dispatched)
-    if kind < 14:
-        status: ev.EndStatus = ("completed", "completed", "completed", "failed", "rejected")[kind % 5]
-        ended = ev.WorkflowEnded(
-            status=status, reason="every step is done", run_id=run, traceparent="", output={}, usage={"usd": 0.01}
-        )
-        yield decision(workflow_id, now_ms + 1_000 * (1 + number % 90), f"{number}/b", ended)
-    elif kind == 14:
-        raised = ev.IncidentRaised(step="check", kind="exhausted", message=CAUSES[number // 20 % len(CAUSES)])
-        yield decision(workflow_id, now_ms + 2_000, f"{number}/b", raised)
-    elif kind < 17:
-        payload = {"body": f"Text {number}. " * 20, "labels": ["bug"]}
-        asked = ev.ApprovalRequested(
-            step="review",
-            approval_id=task_id(workflow_id, run, "review"),
-            question="Post this reply?",
-            payload=payload,
-            digest=digest(payload),
-            role=("finance", "legal")[number % 2],
-            on_expiry="reject",
-            traceparent="",
-            reason="needs check: succeeded",
-            deadline_at_ms=now_ms + 86_400_000,
-        )
-        yield decision(workflow_id, now_ms + 2_000, f"{number}/b", asked)
-
-
-def decision(workflow_id: str, at_ms: int, cause_id: str, *events: ev.Event) -> ev.Decision:
-    cause = ev.Cause(kind="result", id=cause_id)
-    return ev.Decision(
-        epoch=TOKEN, workflow_id=workflow_id, at_ms=at_ms, cause=cause, positions={}, mark=0, events=events
-    )
-
-
-async def fill(broker: Broker, count: int) -> None:
-    """Write the log, over the last day."""
-    names = (TOPICS.events, TOPICS.responses, TOPICS.commands, TOPICS.receipts, TOPICS.agents, TOPICS.dlq)
-    more = (TOPICS.definitions, TOPICS.people, TOPICS.operations, TOPICS.log, TOPICS.inbox, TOPICS.results)
-    specs = [TopicSpec(name, 1) for name in (*names, *more, TOPICS.outcomes, TOPICS.command_receipts)]
-    await broker.create_topics([*specs, TopicSpec(TOPICS.open_approvals, OPEN_PARTITIONS)])
-    now_ms = int(time.time() * 1_000)
-    owner = ev.OwnerChanged(token=TOKEN, owner="bench", partitions=1, format_level=1, at_ms=now_ms)
-    log = TopicPartition(TOPICS.log, 0)
-    await broker.append(log, None, [encode_owner_changed(owner, topic=TOPICS.log, partition=0)], [])
-    for start in range(0, count, PORTION):
-        numbers = range(start, min(count, start + PORTION))
-        made = [
-            one for number in numbers for one in history(number, now_ms - (count - number) * 86_400_000 // (count + 1))
-        ]
-        await broker.append(log, None, [encode_decision(one, topic=TOPICS.log, partition=0) for one in made], [])
-        shown = [effect for one in made for effect in effects(one) if isinstance(effect, ShowApproval)]
-        records = [placed(encode_shown(one, topics=TOPICS), start) for one in shown]
-        assert not await broker.send(records)
+@contextmanager
+def console_of(broker_url: str, folder: Path, **more: str) -> Iterator[Console]:
+    console = Console(broker_url, folder, **more)
+    try:
+        yield console
+    finally:
+        console.close()
 
 
 def pages(count: int) -> dict[str, str]:
     """Each page once, with the filters that matter."""
+    workflow = console_log.workflow
     stuck, asking = workflow(count // 20 // 2 * 20 + 14), workflow(count // 20 // 2 * 20 + 15)
-    asked = task_id(asking, run_id(SOURCE, f"e{count // 20 // 2 * 20 + 15}"), "review")
+    asked = task_id(asking, run_id(console_log.SOURCE, f"e{count // 20 // 2 * 20 + 15}"), "review")
     return {
         "overview": "/",
         "overview, 7 days": "/?span=7d",
@@ -155,81 +122,208 @@ def pages(count: int) -> dict[str, str]:
     }
 
 
-IDLE_S = 6.0
+# Pages --------------------------------------------------------------------------------------------
 
 
-async def idle_rate() -> float:
-    """The share of a core that the console takes while nobody asks."""
-    begin, before = time.perf_counter(), time.process_time()
+async def measure_pages(console: Console, client: httpx.AsyncClient, count: int, rounds: int) -> None:
+    pid, begin = console.process.pid, time.perf_counter()
+    before = cpu_us(pid)
     await asyncio.sleep(IDLE_S)
-    return (time.process_time() - before) / (time.perf_counter() - begin)
-
-
-async def measure(console: Console, rounds: int, count: int) -> None:
-    rate = await idle_rate()
+    rate = (cpu_us(pid) - before) / (time.perf_counter() - begin) / 1e6
     print(f"idle: {rate:.0%} of a core")
-    cookies = {COOKIE: console.desk.sessions.begin(WHO)}
-    transport = httpx.ASGITransport(console.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8300", cookies=cookies) as client:
-        print(f"{'page':<32} {'p50 ms':>8} {'p95 ms':>8} {'CPU ms':>8} {'KB':>6}")
+    print(f"{'page':<32} {'p50 ms':>8} {'p95 ms':>8} {'CPU ms':>8} {'KB':>6}")
+    for name, path in pages(count).items():
+        walls, size, before = [], 0, cpu_us(pid)
+        for _ in range(rounds):
+            took_ms, size = await page(client, path)
+            walls.append(took_ms)
+        cpu_ms = ((cpu_us(pid) - before) / 1_000 - rate * sum(walls)) / rounds
+        print(f"{name:<32} {statistics.median(walls):>8.1f} {p95(walls):>8.1f} {cpu_ms:>8.1f} {size / 1_024:>6.0f}")
+
+
+async def page(client: httpx.AsyncClient, path: str) -> tuple[float, int]:
+    """How long it took, and its bytes."""
+    begin = time.perf_counter()
+    answer = await client.get(path)
+    assert answer.status_code == 200, (path, answer.status_code, answer.text[:2_000])
+    return (time.perf_counter() - begin) * 1_000, len(answer.content)
+
+
+def p95(found: Sequence[float]) -> float:
+    return sorted(found)[int(len(found) * 0.95)]
+
+
+# Under load ---------------------------------------------------------------------------------------
+
+
+class Tab:
+    """A tab that shows the list of workflows, and what its script does there."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._news = asyncio.Event()
+        self._offset = 0  # where the log was that the console told of last
+        self.seen: list[tuple[int, int]] = []  # an end of the log, and when the page had it
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._fetch())
+
+    async def _listen(self) -> None:
+        async with self._client.stream("GET", "/live?topics=workflows") as stream:
+            async for line in stream.aiter_lines():
+                if (mark := re.fullmatch(r"id: \w+\.\d+\.\d+:(\d+)", line)) is not None:
+                    self._offset = int(mark[1])
+                elif line.startswith("data: "):
+                    self._news.set()
+
+    async def _fetch(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            told = self._offset + 1
+            await page(self._client, "/workflows")
+            self.seen.append((told, int(time.time() * 1_000)))
+
+
+async def measure_load(client: httpx.AsyncClient, url: str, count: int, rate: int, seconds: float) -> None:
+    tab = Tab(client)
+    looking = asyncio.create_task(tab.run())
+    command = [sys.executable, str(steps.ROOT / "bench" / "console_log.py"), url, str(count), str(rate), str(seconds)]
+    load = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(steps.ROOT)}
+    )
+    writing = asyncio.create_task(load.communicate())
+    walls: dict[str, list[float]] = {name: [] for name in pages(count)}
+    while not writing.done():
         for name, path in pages(count).items():
-            walls, size, before = [], 0, time.process_time()
-            for _ in range(rounds):
-                begin = time.perf_counter()
-                answer = await client.get(path)
-                walls.append((time.perf_counter() - begin) * 1_000)
-                size = len(answer.content)
-                assert answer.status_code in {200, 403}, (path, answer.text)
-            cpu = ((time.process_time() - before) * 1_000 - rate * sum(walls)) / rounds
-            walls.sort()
-            p95 = walls[int(len(walls) * 0.95)]
-            print(f"{name:<32} {statistics.median(walls):>8.1f} {p95:>8.1f} {cpu:>8.1f} {size / 1_024:>6.0f}")
+            if not writing.done():
+                walls[name].append((await page(client, path))[0])
+    ends = [tuple(map(int, line.split())) for line in (await writing)[0].splitlines()]
+    while not tab.seen or tab.seen[-1][0] < ends[-1][0]:  # noqa: ASYNC110 - the tab has no event for that
+        await asyncio.sleep(0.05)
+    looking.cancel()
+    with suppress(asyncio.CancelledError):
+        await looking
+    took_s = (ends[-1][1] - ends[0][1]) / 1_000
+    print(f"\nunder {(ends[-1][0] - ends[0][0]) / took_s:,.0f} decisions/s for {took_s:.0f} s")
+    for name, found in walls.items():
+        print(f"{name:<32} {statistics.median(found):>8.1f} {p95(found):>8.1f}")
+    every = [one for found in walls.values() for one in found]
+    print(f"{'all pages':<32} {statistics.median(every):>8.1f} {p95(every):>8.1f}   of {len(every)}")
+    late = [next(at_ms for told, at_ms in tab.seen if told >= end) - appended_ms for end, appended_ms in ends]
+    print(
+        f"from an append to its sight: p50 {statistics.median(late):.0f} ms, p95 {p95(late):.0f} ms, max {max(late)} ms"
+    )
 
 
-async def run(folder: Path, count: int, rounds: int) -> None:
-    is_new = not (folder / "mesh.db").exists()
-    settings = load_settings(broker=f"sqlite://{folder}/mesh.db", durability="normal")
-    broker = await open_broker(settings.broker, client_id="bench", settings=settings)
-    try:
-        if is_new:
-            await fill(broker, count)
-        (folder / "approvers.yaml").write_text(f"finance: [{WHO}]\nlegal: [{WHO}]\n")
-        config = ConsoleConfig(
-            broker_url=settings.broker,
-            instance="console",
-            model=folder / "model.sqlite",
-            inbox=folder / "inbox.sqlite",
-            folder=folder,
-            approvers=folder / "approvers.yaml",
-            hosts=LOOPBACK,
-            login=DevLogin(name=WHO, code="code", roles=frozenset({VIEWER, OPERATOR})),
-        )
-        clock = SystemClock()
-        client = Client(broker, TOPICS, clock=clock, entropy=SystemEntropy())
-        console = Console(broker, TOPICS, config, clock=clock, client=client)
-        begin = time.perf_counter()
-        following = asyncio.create_task(console.follow())
-        while console.desk.projector.status is None:  # noqa: ASYNC110 - nothing says when it has looked
-            await asyncio.sleep(0.05)
-        print(f"read model of {count:,} workflows in {time.perf_counter() - begin:.1f} s")
-        await measure(console, rounds, count)
-        console.stop()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-    finally:
+# Beside a router ----------------------------------------------------------------------------------
+
+
+async def measure_router(played: int) -> None:
+    """Forwards and backwards, so that none always runs on the fuller log."""
+    found: dict[str, list[tuple[float, float]]] = {"none": [], "open": [], "stopped": []}
+    with steps.on_broker("sqlite") as (url, folder), ExitStack() as stack:
+        bench = steps.Bench(url, folder, "mesh.", durability="normal")
+        broker = await bench.broker()
+        await steps.make_topics(broker, bench.settings(), steps.AGENTS)
+        cards = await bench.follow(broker, bench.topics.agents)
+        outcomes = await bench.follow(broker, bench.topics.outcomes)
+        stack.enter_context(bench.process("agents", "agent", "bench.idle_agents"))
+        await steps.wait_records(cards, len(steps.AGENTS))
+        router = stack.enter_context(bench.process("router", "router"))
+        begun = 0
+
+        async def play(count: int) -> tuple[float, float]:
+            """Workflows a second, and the router's microseconds of each."""
+            nonlocal begun
+            events = [steps.event(number) for number in range(begun, begun + count)]
+            begun += count
+            before, start = cpu_us(router.pid), time.perf_counter()
+            await broker.send(
+                [steps.to_record(e, topic=bench.topics.events, key=e["subject"].encode()) for e in events]
+            )
+            await steps.wait_records(outcomes, count)
+            return count / (time.perf_counter() - start), (cpu_us(router.pid) - before) / count
+
+        await play(WARM_UP)
+        for mode in (*found, *reversed(found)):
+            found[mode].append(await _beside(mode, url, folder, lambda: play(played)))
         await broker.close()
+    print(f"\n{'console':<10} {'workflows/s':>12} {'router µs each':>16}")
+    for mode, runs in found.items():
+        print(f"{mode:<10} {max(run[0] for run in runs):>12.0f} {min(run[1] for run in runs):>16.0f}")
+
+
+async def _beside(
+    mode: str, url: str, folder: Path, play: Callable[[], Awaitable[tuple[float, float]]]
+) -> tuple[float, float]:
+    """What `play` gives with the console in this mode."""
+    if mode == "none":
+        return await play()
+    with console_of(url, folder) as console:
+        async with aclosing(await console.sign_in()) as client:
+            looking = asyncio.create_task(Tab(client).run())
+            if mode == "stopped":
+                _freeze(console.process.pid, Path(url.removeprefix("sqlite://")))
+            try:
+                return await play()
+            finally:
+                looking.cancel()
+                console.process.send_signal(signal.SIGCONT)
+
+
+def _freeze(pid: int, file: Path) -> None:
+    """Stop it outside of a transaction, as an operator's debugger would do only by chance."""
+    connection = apsw.Connection(str(file))
+    connection.set_busy_timeout(2_000)
+    try:
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+            except apsw.BusyError:
+                os.kill(pid, signal.SIGCONT)
+            else:
+                return
+    finally:
+        connection.close()
+
+
+async def run(folder: Path, given: argparse.Namespace) -> None:
+    url, count = f"sqlite://{folder}/mesh.db", given.workflows
+    if not (folder / "mesh.db").exists():
+        begin = time.perf_counter()
+        broker = await open_broker(url, client_id="bench", settings=load_settings(broker=url, durability="normal"))
+        await console_log.fill(broker, count)
+        await broker.close()
+        print(f"log of {count:,} workflows in {time.perf_counter() - begin:.1f} s")
+    (folder / "approvers.yaml").write_text(f"finance: [{WHO}]\nlegal: [{WHO}]\n")
+    begin = time.perf_counter()
+    with console_of(url, folder) as console:
+        async with aclosing(await console.sign_in()) as client:
+            print(f"read model in {time.perf_counter() - begin:.1f} s")
+            await measure_pages(console, client, count, given.rounds)
+            if given.load_s:
+                await measure_load(client, url, count, given.rate, given.load_s)
+    if given.played:
+        await measure_router(given.played)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workflows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=12, help="How often each page is asked for.")
+    parser.add_argument("--rate", type=int, default=1_000, help="Decisions a second.")
+    parser.add_argument("--load-s", type=float, default=40.0, help="How long; 0: not at all.")
+    parser.add_argument("--played", type=int, default=3_000, help="Workflows of each run of a router; 0: none.")
     parser.add_argument("--folder", type=Path, help="Where the log is kept from one run to the next.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as fresh:
         folder = given.folder or Path(fresh)
         folder.mkdir(parents=True, exist_ok=True)
-        asyncio.run(run(folder, given.workflows, given.rounds))
+        asyncio.run(run(folder.absolute(), given))
 
 
 if __name__ == "__main__":

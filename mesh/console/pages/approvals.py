@@ -133,7 +133,7 @@ class Known(NamedTuple):
 
     @property
     def editable(self) -> ApprovalRequested | OpenRequest | None:
-        """What an edit is made of: of a closed one the draft, which who was late may have edited."""
+        """What an edit is made of: of a closed one the draft, for who was late has edited that."""
         return self.drafted if self.waiting is None else self.waiting.request
 
     @property
