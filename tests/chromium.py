@@ -130,10 +130,10 @@ class Page:
         self.press(role, name, within=within)
         self.wait_for("!window.wasHere && document.readyState === 'complete'")
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str, *, role: str = "textbox") -> None:
         """Type into the field with this label, in the place of what it holds."""
-        self.press("textbox", name)
-        self._on(self.see("textbox", name), "function () { this.select(); }")
+        self.press(role, name)
+        self._on(self.see(role, name), "function () { this.select(); }")
         self.call("Input.insertText", {"text": text})
 
     def text(self) -> str:

@@ -34,7 +34,7 @@ from mesh.console.tokens import Tokens
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import MeshError, NotFound
-from mesh.inspection.inbox import page_of
+from mesh.inspection.inbox import count_of
 from mesh.inspection.notices import count_undelivered
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.redriving import Redriving
@@ -208,7 +208,7 @@ class Desk:
         return HTMLResponse(text, status)
 
     async def _counts(self, reader: Reader) -> Counts:
-        approvals = await self.open(lambda db: page_of(db, reader.filters, limit=1).total)
+        approvals = await self.open(lambda db: count_of(db, reader.filters))
         if not reader.sees_all:
             return Counts(approvals)
         incidents, letters = await self.log(

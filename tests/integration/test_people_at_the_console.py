@@ -266,6 +266,12 @@ def approvers(desk: Desk) -> Iterator[Seen]:
     cleo.wait_text("Your answer counts. It is rejected.")
     assert "It was paid before" in cleo.text()
 
+    # the search of a phone is among the rest
+    cleo.press_to_leave("link", "More")
+    cleo.write("Find an id", asked["approval_id"], role="searchbox")
+    cleo.press_to_leave("button", "Search")
+    cleo.see("heading", "Pay invoice 1?")
+
 
 def forged(page: Page, path: str, **fields: str) -> int:
     """The status of a form that the page does not have, sent from the page all the same."""

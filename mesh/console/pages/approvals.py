@@ -82,12 +82,18 @@ class Group(NamedTuple):
 
 def _groups(rows: Sequence[OpenRow], now_ms: int) -> list[Group]:
     """By how near the deadline is; a group without rows is left out."""
-    groups = [Group("Closes soon", []), Group("Later", []), Group("No deadline", [])]
+    groups = {title: Group(title, []) for title in ("The deadline has passed", "Closes soon", "Later", "No deadline")}
     for row in rows:
-        at_ms = row.deadline_at_ms
-        number = 2 if at_ms is None else 0 if at_ms - now_ms < words.NEAR_MS else 1
-        groups[number].rows.append(row)
-    return [group for group in groups if group.rows]
+        groups[_nearness(row.deadline_at_ms, now_ms)].rows.append(row)
+    return [group for group in groups.values() if group.rows]
+
+
+def _nearness(at_ms: int | None, now_ms: int) -> str:
+    if at_ms is None:
+        return "No deadline"
+    if at_ms <= now_ms:
+        return "The deadline has passed"
+    return "Closes soon" if at_ms - now_ms < words.NEAR_MS else "Later"
 
 
 async def short_link(desk: Desk, request: Request, reader: Reader) -> Response:  # noqa: ARG001 - a page's signature

@@ -76,11 +76,17 @@ async def workflows(desk: Desk, request: Request, reader: Reader) -> Response:
     filters = _filters(given)
 
     def found(db: apsw.Connection) -> tuple[Page[WorkflowRow], list[Line], dict[str, int]]:
-        page = queries.workflows(
-            db, **filters, **of_state(given["state"]), where=where, limit=PAGE_ROWS, after=given["after"] or None
-        )
         # with an expression or a step a count looks at each workflow: only one view gets one
         views = {} if where is not None or given["step"] else _views(db, filters)
+        page = queries.workflows(
+            db,
+            **filters,
+            **of_state(given["state"]),
+            where=where,
+            limit=PAGE_ROWS,
+            after=given["after"] or None,
+            total=views.get(given["state"]),
+        )
         return page, [_line(db, row, now_ms) for row in page], views
 
     page, lines, views = await desk.log(found)
@@ -101,14 +107,15 @@ async def workflows(desk: Desk, request: Request, reader: Reader) -> Response:
 
 def _views(db: apsw.Connection, filters: dict[str, Any]) -> dict[str, int]:
     """How many workflows each view has."""
-    if any(value is not None for value in filters.values()):
-        return {name: queries.workflows(db, **filters, **of_state(name), limit=1).total for name in VIEWS}
-    # without a filter one look at the index tells most of them
-    counts = queries.count_workflows(db)
+    given = {name: value for name, value in filters.items() if value is not None}
+    # one look at an index tells most of them
+    counts = queries.count_workflows(db, **given)
     return {
         "": sum(counts.values()),
-        "incident": queries.workflows(db, status="incident", limit=1).total,
-        "asking": queries.count_asking(db),
+        "incident": queries.workflows(db, **given, status="incident", limit=1).total,
+        "asking": queries.workflows(db, **given, **of_state("asking"), limit=1).total
+        if given
+        else queries.count_asking(db),
         "open": counts.get("running", 0),
         "ended": sum(counts.get(name, 0) for name in ("completed", "rejected", "failed", "cancelled")),
     }

@@ -128,6 +128,15 @@ def page_of(
     db: apsw.Connection, filters: Filters = ALL, *, limit: int | None = None, after: str | None = None
 ) -> Page[OpenRow]:
     """A page of what is open: the nearest deadline first, then what was asked first."""
+    return _listing(db, filters).page(db, _row, limit=limit, after=after)
+
+
+def count_of(db: apsw.Connection, filters: Filters) -> int:
+    """How many are open."""
+    return _listing(db, filters).count(db)
+
+
+def _listing(db: apsw.Connection, filters: Filters) -> Listing:
     where: dict[str, tuple[Any, ...]] = {"1": ()}
     if filters.role is not None:
         where[f"{_ENTITLED}kind = 'role' AND name = ?)"] = (filters.role,)
@@ -148,7 +157,7 @@ def page_of(
     if filters.payload is not None:
         fits = _with_payload(db, filters.payload, tuple(where), values)
         where[_AMONG_IDS], values = (), (*values, json.dumps(fits))
-    return Listing("approvals", _COLUMNS, _ORDER, tuple(where), values).page(db, _row, limit=limit, after=after)
+    return Listing("approvals", _COLUMNS, _ORDER, tuple(where), values)
 
 
 def asked_of(db: apsw.Connection, mine: Mine) -> list[str]:

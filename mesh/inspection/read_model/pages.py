@@ -71,11 +71,18 @@ class Listing(NamedTuple):
     last_first: bool = False
 
     def page(
-        self, db: apsw.Connection, build: Callable[..., Row], *, limit: int | None, after: str | None
+        self,
+        db: apsw.Connection,
+        build: Callable[..., Row],
+        *,
+        limit: int | None,
+        after: str | None,
+        total: int | None = None,
     ) -> Page[Row]:
         """Read one page. `build` makes a row from its columns.
 
-        `limit` None: all rows. `after`: the cursor that the page before gave.
+        `limit` None: all rows. `after`: the cursor that the page before gave. `total`: how many
+        rows the list has, where that is known; a count looks at each.
         """
         begin = () if after is None else decode_cursor(after, len(self.order))
         order, width = ", ".join(self.order), len(self.order)
@@ -90,7 +97,8 @@ class Listing(NamedTuple):
         rows = select(db, sql, *self.values, *begin, -1 if limit is None else limit + 1)
         shown = rows if limit is None else rows[:limit]
         cursor = encode_cursor(shown[-1][-width:]) if len(rows) > len(shown) else None
-        return Page([build(*row[:-width]) for row in shown], total=self.count(db), after=cursor)
+        total = self.count(db) if total is None else total
+        return Page([build(*row[:-width]) for row in shown], total=total, after=cursor)
 
     def count(self, db: apsw.Connection) -> int:
         """How many rows the list has in all."""

@@ -67,6 +67,7 @@ def workflows(
     built_in: bool = False,
     limit: int | None = None,
     after: str | None = None,
+    total: int | None = None,
 ) -> Page[WorkflowRow]:
     """Workflows, the last changed first.
 
@@ -75,18 +76,17 @@ def workflows(
     `agent`: of a step that is under way, or has an incident. `unchanged_since_ms`: those that have
     not changed since then. `under_way`: those with a step of this status that has not ended.
     `part`: of their ids. `built_in`: with the mesh's own workflows, unless they are forgotten.
+    `total`: how many there are, where that is known.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
     filters: dict[str, tuple[str, ...]] = {_THERE: (), own: ()}
-    filters |= {} if route is None else {"route = ?": (route,)}
-    filters |= {} if cause is None else {"workflow_id IN (SELECT workflow_id FROM incidents WHERE cause = ?)": (cause,)}
+    filters |= _narrowed(route=route, cause=cause, part=part)
     filters |= {} if step is None else {_AT_STEP: (step,)}
     filters |= (
         {} if agent is None else {"workflow_id IN (SELECT workflow_id FROM open_steps WHERE agent = ?)": (agent,)}
     )
     if unchanged_since_ms is not None:
         filters["updated_at_ms <= CAST(? AS INTEGER)"] = (str(unchanged_since_ms),)
-    filters |= {} if part is None else {"instr(workflow_id, ?)": (part,)}
     filters |= {} if under_way is None else {_UNDER_WAY: (under_way,)}
     if where is not None:
         sql, values = where.condition(db)
@@ -101,7 +101,15 @@ def workflows(
         values=tuple(value for values in filters.values() for value in values),
         last_first=True,
     )
-    return listing.page(db, WorkflowRow, limit=limit, after=after)
+    return listing.page(db, WorkflowRow, limit=limit, after=after, total=total)
+
+
+def _narrowed(*, route: str | None, cause: str | None, part: str | None) -> dict[str, tuple[str, ...]]:
+    """The conditions that a count by status takes too, with their values."""
+    found: dict[str, tuple[str, ...]] = {} if route is None else {"route = ?": (route,)}
+    if cause is not None:
+        found["workflow_id IN (SELECT workflow_id FROM incidents WHERE cause = ?)"] = (cause,)
+    return found if part is None else found | {"instr(workflow_id, ?)": (part,)}
 
 
 def workflow_row(db: apsw.Connection, workflow_id: str) -> WorkflowRow | None:
@@ -144,11 +152,13 @@ def paused_workflows(db: apsw.Connection) -> tuple[int, int, str]:
     return (row[0], row[1] or 0, row[2] or "") if row else (0, 0, "")
 
 
-def count_workflows(db: apsw.Connection) -> dict[str, int]:
-    """How many workflows have each status, without the mesh's own."""
-    return dict(
-        select(db, f"SELECT status, count(*) FROM workflows WHERE {_NO_BUILT_IN} AND {_THERE} GROUP BY status")  # noqa: S608 - constants only
-    )
+def count_workflows(
+    db: apsw.Connection, *, route: str | None = None, cause: str | None = None, part: str | None = None
+) -> dict[str, int]:
+    """How many workflows have each status, without the mesh's own; filters as of `workflows`."""
+    filters = {_THERE: (), _NO_BUILT_IN: ()} | _narrowed(route=route, cause=cause, part=part)
+    sql = f"SELECT status, count(*) FROM workflows WHERE {' AND '.join(filters)} GROUP BY status"  # noqa: S608 - constants only
+    return dict(select(db, sql, *(value for values in filters.values() for value in values)))
 
 
 def count_asking(db: apsw.Connection) -> int:
