@@ -4,9 +4,10 @@
                             [--played 3000] [--folder FOLDER]
 
 Owns the stopwatch. The console is a process of its own and is asked over HTTP; the log
-(`bench/console_log.py`) is on SQLite. Three parts, about three minutes on a machine with nothing
+(`bench/console_log.py`) is on SQLite. Four parts, about three minutes on a machine with nothing
 else to do:
 
+    browser  somebody in Chromium filters the list, turns its pages to the end, and opens a workflow
     pages    how long each takes while nothing happens, and the console's processor time
     load     the same while a process appends decisions at the rate, and how long it takes from an
              append until an open tab shows it: the event, and the page that is fetched for it
@@ -35,9 +36,14 @@ import httpx
 import steps
 from cpu_time import cpu_us
 
-from mesh.core.ids import run_id, task_id
-from mesh.settings import load_settings
-from mesh.wiring import open_broker
+sys.path[:0] = [str(steps.ROOT / "tests")]
+
+from chromium import Browser, chromium_path  # noqa: E402 - needs the path above
+
+from mesh.codec.cloudevents import to_record  # noqa: E402 - as above
+from mesh.core.ids import run_id, task_id  # noqa: E402 - as above
+from mesh.settings import load_settings  # noqa: E402 - as above
+from mesh.wiring import make_topics, open_broker  # noqa: E402 - as above
 
 WHO = "olga@example.org"
 OWN = {"sec-fetch-site": "same-origin"}
@@ -69,16 +75,21 @@ class Console:
     async def sign_in(self) -> httpx.AsyncClient:
         """A client with a session, once the console has read the log."""
         end = time.monotonic() + WAIT_S
-        while (link := re.search(r"(http://\S+)/login\?code=(\S+)", self._log.read_text())) is None:
-            assert self.process.poll() is None, self._log.read_text()
-            assert time.monotonic() < end, self._log.read_text()
-            await asyncio.sleep(0.05)
+        link = await self.link(end)
         client = httpx.AsyncClient(base_url=link[1], timeout=WAIT_S, headers=OWN)
         assert (await client.post("/login", data={"code": link[2]})).status_code == 303
         while (await client.get("/health/ready")).status_code != 200:
             assert time.monotonic() < end, self._log.read_text()
             await asyncio.sleep(0.05)
         return client
+
+    async def link(self, end: float) -> re.Match[str]:
+        """The link to sign in: its address and its code."""
+        while (link := re.search(r"(http://\S+)/login\?code=(\S+)", self._log.read_text())) is None:
+            assert self.process.poll() is None, self._log.read_text()
+            assert time.monotonic() < end, self._log.read_text()
+            await asyncio.sleep(0.05)
+        return link
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -120,6 +131,43 @@ def pages(count: int) -> dict[str, str]:
         "agents": "/agents",
         "operations": "/operations",
     }
+
+
+# A browser ----------------------------------------------------------------------------------------
+
+
+def browse(link: str, count: int) -> None:
+    """Filter, turn all pages, open one workflow: each by a click, until the page is there."""
+    walls, seen = list[float](), set[str]()
+
+    def timed(act: Callable[[], None]) -> None:
+        begin = time.perf_counter()
+        act()
+        walls.append((time.perf_counter() - begin) * 1_000)
+
+    with Browser() as page:
+        page.go(link)
+        page.press_to_leave("button", "Sign in")
+        timed(lambda: page.press_to_leave("link", "Workflows"))
+        page.wait_text(f"{count:,}")
+        page.write("Route", "invoices")
+        page.write("Part of an id", "#99", role="searchbox")
+        timed(lambda: page.press_to_leave("button", "Filter"))
+        while True:
+            table = page.see("table")
+            seen |= {one.name for one in page.find("link", within=table)}
+            if not page.find("link", "Next page"):
+                break
+            timed(lambda: page.press_to_leave("link", "Next page"))
+        fit = {number for number in range(1, count, len(console_log.ROUTES)) if str(number).startswith("99")}
+        # an id has two parts, of which the first may be cut off: they are read with a space between
+        assert {one.replace(" ", "") for one in seen} == {f"octo/repo#{number}" for number in fit}, sorted(seen)[:3]
+        last = page.find("link", within=page.see("table"))[-1].name
+        timed(lambda: page.press_to_leave("link", last, within=page.see("table")))
+        page.see("heading", "Timeline")
+    print(
+        f"a browser, from a click to the page: p50 {statistics.median(walls):.0f} ms, max {max(walls):.0f} ms of {len(walls)}"
+    )
 
 
 # Pages --------------------------------------------------------------------------------------------
@@ -227,7 +275,7 @@ async def measure_router(played: int) -> None:
     with steps.on_broker("sqlite") as (url, folder), ExitStack() as stack:
         bench = steps.Bench(url, folder, "mesh.", durability="normal")
         broker = await bench.broker()
-        await steps.make_topics(broker, bench.settings(), steps.AGENTS)
+        await make_topics(broker, bench.settings(), steps.AGENTS)
         cards = await bench.follow(broker, bench.topics.agents)
         outcomes = await bench.follow(broker, bench.topics.outcomes)
         stack.enter_context(bench.process("agents", "agent", "bench.idle_agents"))
@@ -241,9 +289,7 @@ async def measure_router(played: int) -> None:
             events = [steps.event(number) for number in range(begun, begun + count)]
             begun += count
             before, start = cpu_us(router.pid), time.perf_counter()
-            await broker.send(
-                [steps.to_record(e, topic=bench.topics.events, key=e["subject"].encode()) for e in events]
-            )
+            await broker.send([to_record(e, topic=bench.topics.events, key=e["subject"].encode()) for e in events])
             await steps.wait_records(outcomes, count)
             return count / (time.perf_counter() - start), (cpu_us(router.pid) - before) / count
 
@@ -304,6 +350,8 @@ async def run(folder: Path, given: argparse.Namespace) -> None:
     with console_of(url, folder) as console:
         async with aclosing(await console.sign_in()) as client:
             print(f"read model in {time.perf_counter() - begin:.1f} s")
+            if chromium_path() is not None:
+                await asyncio.to_thread(browse, (await console.link(time.monotonic() + WAIT_S))[0], count)
             await measure_pages(console, client, count, given.rounds)
             if given.load_s:
                 await measure_load(client, url, count, given.rate, given.load_s)

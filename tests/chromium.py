@@ -105,21 +105,21 @@ class Page:
         place = {"objectId": self._run("document")["objectId"]} if within is None else {"backendNodeId": within.id}
         found = self.call("Accessibility.queryAXTree", {**place, "role": role})["nodes"]
         elements = [
-            Element(role, one.get("name", {}).get("value", ""), one["backendDOMNodeId"])
+            Element(role, one.get("name", {}).get("value", "").strip(), one["backendDOMNodeId"])
             for one in found
             if not one.get("ignored") and "backendDOMNodeId" in one
         ]
-        return [one for one in elements if one.name.strip().startswith(name)]
+        return [one for one in elements if one.name.startswith(name)]
 
     def see(self, role: str, name: str = "", *, within: Element | None = None) -> Element:
         """Wait for the one thing of this role whose name begins with this."""
-        return self._until(f"one {role} {name!r}", lambda: _only(self.find(role, name, within=within)))
+        return self._until(f"one {role} {name!r}", lambda: _only(self.find(role, name, within=within), name))
 
     def press(self, role: str, name: str = "", *, within: Element | None = None) -> None:
         """Click on it with the mouse, once it can be clicked."""
 
         def place() -> Any:
-            found = _only(self.find(role, name, within=within))
+            found = _only(self.find(role, name, within=within), name)
             return None if found is None else self._on(found, _PLACE)
 
         self._click(self._until(f"a {role} {name!r} to click", place))
@@ -320,9 +320,11 @@ class _Pipe:
         return json.loads(message)
 
 
-def _only(found: list[Element]) -> Element | None:
-    """The one that there is. Of several a person would have to guess."""
-    return found[0] if len(found) == 1 else None
+def _only(found: list[Element], name: str) -> Element | None:
+    """The one that is meant: with exactly this name, or the only one. Of several nobody knows."""
+    exact = [one for one in found if one.name == name]
+    meant = exact or found
+    return meant[0] if len(meant) == 1 else None
 
 
 def _result(found: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 TOPICS: Final = ("status", "approvals", "workflows", "incidents", "dead-letters", "agents", "operations")
-EVERY_S: Final = 0.5  # at most one message in this time: with the rest a change is seen within a second
+EVERY_S: Final = 0.4  # at most one message in this time: with the rest a change is seen within a second
 COMMENT_S: Final = 15.0  # proxies close what is silent for long
 _WORKFLOW: Final = "workflow:"
 

@@ -167,25 +167,6 @@ async def test_filters_narrow_the_list_and_can_be_dropped(mesh: Mesh) -> None:
     assert "Drop route: other" in await browser.shows("/workflows?route=other")
 
 
-async def test_the_views_of_a_list_count_what_they_show(mesh: Mesh) -> None:
-    found = await mesh.console.desk.log(lambda db: workflows._views(db, {"route": None}))
-    each = await mesh.console.desk.log(lambda db: workflows._views(db, {"route": "issue-triage"}))
-    assert found == each == {"": 3, "incident": 1, "asking": 1, "open": 2, "ended": 1}
-
-
-async def test_a_list_is_cut_into_pages_that_together_have_every_row_once(mesh: Mesh) -> None:
-    for number in range(100, 175):
-        await mesh.writer.decide(workflow(number), event_cause(number, number), started(number))
-    await mesh.settle()
-    browser, seen, path = mesh.browser(OPERATOR_NAME), list[str](), "/workflows"
-    while path:
-        text = await browser.shows(path)
-        seen += re.findall(r'title="(issue-triage:[^"]*)"', text)
-        found = re.search(r'rel="next" href="([^"]*)"', text)
-        path = f"/workflows{found[1].replace('&amp;', '&')}" if found else ""
-    assert sorted(seen) == sorted({*map(workflow, [1, 2, 3, *range(100, 175)])})
-
-
 async def test_a_workflow_shows_each_decision_with_its_reason(mesh: Mesh) -> None:
     text = await mesh.browser(OPERATOR_NAME).shows(f"/workflow?id={WORKFLOW}")
     assert "asks role maintainer: Post this reply?" in text

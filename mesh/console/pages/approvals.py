@@ -130,12 +130,12 @@ class Known(NamedTuple):
 
     waiting: Waiting | None
     row: ApprovalRow | None
-    drafted: ApprovalRequested | None
     asked: ApprovalRequested | OpenRequest | None
     answers: list[AnswerRow]
     givers: list[str]
-    verdict: ApprovalClosed | None = None
     offer: Offer | None = None
+    drafted: ApprovalRequested | None = None
+    verdict: ApprovalClosed | None = None
 
     @property
     def editable(self) -> ApprovalRequested | OpenRequest | None:
@@ -154,7 +154,8 @@ class Known(NamedTuple):
     @property
     def terms(self) -> Terms | None:
         """Who may answer, where several do."""
-        return getattr(self.asked, "terms", None)
+        asked = self.waiting.request if self.waiting else self.asked
+        return getattr(asked, "terms", None)
 
     @property
     def role(self) -> str:
@@ -195,7 +196,7 @@ async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
         waiting = None
     found = None if waiting is None else offer(waiting, reader, givers, desk.now_ms())
     asked = waiting.request if waiting is not None else _decided(drafted, verdict)
-    known = Known(waiting, row, drafted, asked, answers, givers, verdict, found)
+    known = Known(waiting, row, asked, answers, givers, found, drafted, verdict)
     if not may_see(reader, known):
         who = known.role if known.terms is not None else f"Role {known.role}"
         raise Forbidden(f"{who} is asked here, and you ({reader.name}) do not have it.")

@@ -1,5 +1,6 @@
 """Workflows and their states."""
 
+import re
 from typing import Any, Final
 
 import apsw
@@ -19,6 +20,7 @@ _THERE: Final = "NOT (forgotten AND status = 'expected')"
 # of a for-each also where an item of it is under way
 _AT_STEP: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE instr(step || '[', ? || '[') = 1)"
 _UNDER_WAY: Final = "workflow_id IN (SELECT workflow_id FROM open_steps WHERE status = ?)"
+_DENSE: Final = 2_000  # workflows that fit
 _OF_STATUS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "incident": {"incidents > 0": ()},
     "paused": {"paused_at_ms NOTNULL": ()},
@@ -101,7 +103,18 @@ def workflows(
         values=tuple(value for values in filters.values() for value in values),
         last_first=True,
     )
+    if limit is not None:
+        total = listing.count(db) if total is None else total
+        listing = listing if total < _DENSE else _in_order(listing)
     return listing.page(db, WorkflowRow, limit=limit, after=after, total=total)
+
+
+def _in_order(listing: Listing) -> Listing:
+    """The same, read in the order of the list until a page is full, where many rows fit.
+
+    By itself SQLite looks up every id of a sub-select, and then sorts them all.
+    """
+    return listing._replace(where=tuple(re.sub(r"^workflow_id IN", "+workflow_id IN", one) for one in listing.where))
 
 
 def _narrowed(*, route: str | None, cause: str | None, part: str | None) -> dict[str, tuple[str, ...]]:
