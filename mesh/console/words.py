@@ -6,7 +6,8 @@ Owns the hue, shape and word of each state, and how a payload is read as text. I
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from mesh.inspection.read_model.queries import OpenStep, WorkflowRow
+from mesh.inspection.mesh_status.stuck_work import what_helps
+from mesh.inspection.read_model.queries import CauseRow, OpenStep, WorkflowRow
 from mesh.inspection.wording.plain import duration, one_line, readable
 
 Hue = Literal["run", "ask", "bad", "good", "no", "off"]
@@ -99,6 +100,11 @@ def why(step: OpenStep, now_ms: int) -> str:
             return f"{step.settled:,} of {step.total:,} items are done"
         case status:
             return f"{status} for {waited}"
+
+
+def helps(one: OpenStep | None, row: CauseRow) -> str:
+    """What an operator can do about all that have this cause. `one`: an example."""
+    return "" if one is None else what_helps(one, cause=row.cause if row.workflows > 1 else "")
 
 
 class Due(NamedTuple):

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from console_pages import OPERATOR_NAME, Mesh, small_mesh
+from msgspec.structs import replace
 from sample_mesh import asked, event_cause, started, workflow
 
+from mesh.console import words
 from mesh.console.pages import workflows
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
@@ -62,3 +64,10 @@ async def test_a_list_is_cut_into_pages_that_together_have_every_row_once(mesh: 
         found = re.search(r'rel="next" href="([^"]*)"', text)
         path = f"/workflows{found[1].replace('&amp;', '&')}" if found else ""
     assert sorted(seen) == sorted({*map(workflow, [1, 2, 3, *range(100, 175)])})
+
+
+async def test_workflows_with_one_cause_are_retried_together(mesh: Mesh) -> None:
+    [cause] = await mesh.console.desk.log(queries.causes)
+    one = await mesh.console.desk.log(lambda db: queries.example(db, cause.cause))
+    assert words.helps(one, cause) == f"mesh workflows retry '{workflow(3)}'"
+    assert words.helps(one, replace(cause, workflows=2)) == f"mesh workflows retry --cause {cause.cause}"

@@ -10,13 +10,13 @@ import apsw
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mesh.console import words
 from mesh.console.config import PAGE_ROWS
 from mesh.console.desk import Desk
 from mesh.console.pages.operations import is_operator
 from mesh.console.pages.workflows import forbid_others
 from mesh.console.parameters import Parameters
 from mesh.console.staff import Reader
-from mesh.inspection.mesh_status.stuck_work import what_helps
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import CauseRow, IncidentRow
@@ -63,4 +63,4 @@ async def incidents(desk: Desk, request: Request, reader: Reader) -> Response:
 def _group(db: apsw.Connection, row: CauseRow, since_ms: int) -> Group:
     one = queries.example(db, row.cause)
     examples = queries.incidents(db, row.cause, since_ms=since_ms, limit=EXAMPLES)
-    return Group(row, list(examples), "" if one is None else what_helps(one))
+    return Group(row, list(examples), words.helps(one, row))

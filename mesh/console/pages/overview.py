@@ -18,7 +18,7 @@ from mesh.console.plots import SPANS, plots, times_of
 from mesh.console.staff import Reader
 from mesh.console.words import STATES, TONES, Hue, State
 from mesh.inspection.mesh_status import MeshStatus
-from mesh.inspection.mesh_status.stuck_work import stuck_steps, what_helps
+from mesh.inspection.mesh_status.stuck_work import stuck_steps
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import CauseRow, OpenStep, TimelineEntry
@@ -124,9 +124,7 @@ def _news(entry: TimelineEntry) -> News:
 
 
 def _shown(row: CauseRow, one: OpenStep | None) -> CauseShown:
-    return CauseShown(
-        row, "" if one is None else one_line(one.incident_message), "" if one is None else what_helps(one)
-    )
+    return CauseShown(row, "" if one is None else one_line(one.incident_message), words.helps(one, row))
 
 
 def _verdict(found: Found, status: MeshStatus | None, now_ms: int) -> Verdict:

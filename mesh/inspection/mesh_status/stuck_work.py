@@ -39,9 +39,12 @@ def stuck_steps(incidents: Page[OpenStep]) -> list[Stuck]:
     return [Stuck(severity="error", what=what, next_step=what_helps(one))]
 
 
-def what_helps(one: OpenStep) -> str:
-    """What an operator can do about an incident, so that it does not come back as it was."""
-    retry = f"mesh workflows retry '{one.workflow_id}'"
+def what_helps(one: OpenStep, *, cause: str = "") -> str:
+    """What an operator can do about an incident, so that it does not come back as it was.
+
+    `cause`: of several workflows, which are then retried together.
+    """
+    retry = f"mesh workflows retry --cause {cause}" if cause else f"mesh workflows retry '{one.workflow_id}'"
     migrate = f"correct the route, mesh routes apply FILE, then mesh workflows migrate '{one.workflow_id}' --to active"
     if one.incident_kind in _SAME_AGAIN:
         return f"{migrate}; a retry alone would give the same"
