@@ -249,7 +249,9 @@ async def measure_load(client: httpx.AsyncClient, url: str, count: int, rate: in
             if not writing.done():
                 walls[name].append((await page(client, path))[0])
     ends = [tuple(map(int, line.split())) for line in (await writing)[0].splitlines()]
-    while not tab.seen or tab.seen[-1][0] < ends[-1][0]:  # noqa: ASYNC110 - the tab has no event for that
+    while not tab.seen or tab.seen[-1][0] < ends[-1][0]:
+        if looking.done():
+            await looking  # raises what has ended it
         await asyncio.sleep(0.05)
     looking.cancel()
     with suppress(asyncio.CancelledError):
