@@ -317,6 +317,16 @@ class Settings:
     """A file that holds the client secret and nothing else; none for a public client."""
     console_oidc_claim: OidcClaim = "email"
     """What of an id_token is a person's name in the mesh: their verified `email`, or `sub`."""
+    console_link_secrets: SecretStr | None = None
+    """What signs links that open one approval without a sign-in; several, with commas, to rotate.
+
+    Without it there are none. The notifier makes such links, and the console takes them: both need
+    the same secrets, and the same `MESH_CONSOLE_URL`.
+    """
+    console_link_secrets_file: Path | None = None
+    """A file that holds these secrets, one a line."""
+    console_link_s: int = Field(14_400, ge=60, le=604_800)
+    """How long such a link counts after it was sent."""
     notifier_include_payload: bool = False
     """Whether the notifier's messages hold what is to be approved."""
     webhook_secrets: SecretStr | None = None
@@ -398,6 +408,7 @@ def load_settings(**options: Any) -> Settings:
     check_kafka(settings)
     _check_notifier(settings)
     _check_console(settings)
+    _check_links(settings)
     return settings
 
 
@@ -428,9 +439,22 @@ def _check_console(settings: Settings) -> None:
             raise SettingsInvalid(f"{name} is {url!r}: to sign in with a provider it must begin with https://")
 
 
+def _check_links(settings: Settings) -> None:
+    """Raises `SettingsInvalid` where a link would give its right to who reads along."""
+    if settings.console_link_secrets is None and settings.console_link_secrets_file is None:
+        return
+    parts = urlsplit(settings.console_url)
+    if not settings.console_url:
+        raise SettingsInvalid("MESH_CONSOLE_LINK_SECRETS is set without MESH_CONSOLE_URL, where the links lead")
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise SettingsInvalid(
+            f"MESH_CONSOLE_URL is {settings.console_url!r}: with MESH_CONSOLE_LINK_SECRETS it must begin with https://"
+        )
+
+
 def _check_notifier(settings: Settings) -> None:
     """Raises `SettingsInvalid` for a secret that is said twice, and for mail without a sender."""
-    for secret in ("webhook_secrets", "smtp_password"):
+    for secret in ("webhook_secrets", "smtp_password", "console_link_secrets"):
         if getattr(settings, secret) is not None and getattr(settings, f"{secret}_file") is not None:
             raise SettingsInvalid(f"{_variable(secret)} and {_variable(secret)}_FILE are both set; keep one of them")
     if settings.smtp_host and not settings.smtp_from:

@@ -28,6 +28,7 @@ from mesh.console.pages import (
     commands,
     incidents,
     letters,
+    links,
     operations,
     overview,
     sign_in,
@@ -44,7 +45,6 @@ PAGES: Final[dict[str, Page]] = {
     "/": overview.overview,
     "/approvals": approvals.approvals,
     "/approval": approvals.approval,
-    "/a/{ref}": approvals.short_link,
     "/workflows": workflows.workflows,
     "/workflow": workflow.workflow,
     "/payload": workflow.payload,
@@ -69,12 +69,16 @@ ACTIONS: Final[dict[str, Page]] = {
     "/theme": sign_in.choose_theme,
     "/logout": sign_in.sign_out,
 }
+OF_GUESTS: Final = frozenset({"/approval", "/live", "/logout"})
+"""Where somebody may go who came by a link."""
 
 
 def make_app(desk: Desk) -> ASGIApp:
     """The application, with its guard around it."""
     routes = [
         *_login(desk),
+        Route("/a/{ref}", _link(desk), methods=["GET"]),
+        Route("/a/{ref}", _open(desk, links.enter), methods=["POST"]),
         Route("/live", _signed_in(desk, _live), methods=["GET"]),
         Route("/static/{name}", _open(desk, _asset), methods=["GET"]),
         Route("/health/live", _open(desk, _alive), methods=["GET"]),
@@ -97,6 +101,16 @@ def _login(desk: Desk) -> list[Route]:
     return [Route(path, _open(desk, page), methods=["GET"]) for path, page in places.items()]
 
 
+def _link(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    """A link of a notice: with a token for everybody, else for those with a session."""
+    with_token, without = _open(desk, links.show), _signed_in(desk, links.short)
+
+    async def serve(request: Request) -> Response:
+        return await (with_token if links.has_token(desk, request) else without)(request)
+
+    return serve
+
+
 def _open(desk: Desk, page: Open) -> Callable[[Request], Awaitable[Response]]:
     """For everybody."""
 
@@ -110,17 +124,19 @@ def _open(desk: Desk, page: Open) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _signed_in(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]:
-    """For those with a session; others are asked to sign in, and come back."""
+    """For those with a session; others are asked to sign in, and come back.
+
+    Who came by a link sees its approval, and has to sign in for all else.
+    """
 
     async def serve(request: Request) -> Response:
-        person = desk.sessions.person(request.cookies.get(desk.cookie, ""))
-        if person is None:
+        reader = desk.reader_of(request)
+        if reader is None or (reader.by_link and request.url.path not in OF_GUESTS):
             if request.url.path == "/live":
                 return PlainTextResponse("sign in first\n", 401)
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             after = target if request.method == "GET" else _page_of_form(request)
             return RedirectResponse(link("/login", next="" if after == "/" else after), 303)
-        reader = desk.staff.reader(person)
         # before anything is read: what changes from here on comes with the page's stream
         request.state.mark = desk.hub.mark
         try:

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from mesh.codec.links import Links
 from mesh.console.oidc.provider import OidcConfig
 
 ANSWERS_A_MINUTE: Final = 20  # of one person
@@ -30,7 +31,8 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `url`: where people reach it, for links; empty: not known. `tokens`: the file of programs'
     tokens; None: in `folder`. `oidc`: how people sign in; None: by the code of `login`, which else
-    counts for nothing.
+    counts for nothing. `links`: checks links that open one approval without a sign-in; None: there
+    are none.
     """
 
     broker_url: str
@@ -45,3 +47,4 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     tokens: Path | None = None
     oidc: OidcConfig | None = None
+    links: Links | None = None

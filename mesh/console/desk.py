@@ -18,6 +18,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from mesh.codec.links import Pass
 from mesh.codec.operations import Ordered, Stopped, encode_operation
 from mesh.codec.redrive import By
 from mesh.codec.times import rfc3339
@@ -28,7 +29,7 @@ from mesh.console.hub import Hub
 from mesh.console.parameters import query_of
 from mesh.console.previews import Previews
 from mesh.console.projector import Projector
-from mesh.console.sessions import COOKIE, SECURE_COOKIE, Sessions
+from mesh.console.sessions import COOKIE, LINK_COOKIE, SECURE_COOKIE, SECURE_LINK_COOKIE, Sessions
 from mesh.console.staff import Reader, Staff
 from mesh.console.tokens import Tokens
 from mesh.core.route import Route
@@ -100,8 +101,28 @@ class Desk:
         """The name of the cookie of a session."""
         return SECURE_COOKIE if self.is_secure else COOKIE
 
+    @property
+    def link_cookie(self) -> str:
+        """The name of the cookie that has a link's token."""
+        return SECURE_LINK_COOKIE if self.is_secure else LINK_COOKIE
+
     def now_ms(self) -> int:
         return self.clock.now_ms()
+
+    # Who asks -------------------------------------------------------------------------------------
+
+    def reader_of(self, request: Request) -> Reader | None:
+        """Who has a session, or else who came by a link; None: nobody known."""
+        person = self.sessions.person(request.cookies.get(self.cookie, ""))
+        if person is not None:
+            return self.staff.reader(person)
+        ref, _, token = request.cookies.get(self.link_cookie, "").partition(".")
+        found = self.read_link(ref, token)
+        return None if found is None or found.ends_at_ms <= self.now_ms() else self.staff.guest(found)
+
+    def read_link(self, ref: str, token: str) -> Pass | None:
+        """What a link says; None: it does not count here. It may have ended."""
+        return None if self.config.links is None else self.config.links.read(ref, token)
 
     # The caches -----------------------------------------------------------------------------------
 
@@ -190,7 +211,7 @@ class Desk:
         **values: Any,
     ) -> Response:
         """A page. `live`: the topics of updates at which the browser fetches it again."""
-        counts = Counts() if reader is None else await self._counts(reader)
+        counts = Counts() if reader is None or reader.by_link else await self._counts(reader)
         theme = request.cookies.get("theme", "")
         text = self._environment.get_template(template).render(
             reader=reader,

@@ -23,10 +23,12 @@ POLICY: Final = (
 HEADERS: Final = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+DEFAULTS: Final = {"referrer-policy": "same-origin", "cache-control": "no-store"}
+"""What an answer may say otherwise."""
+
 SAFE: Final = frozenset({"GET", "HEAD"})
 API: Final = "/api/"
 HEALTH: Final = "/health/"
@@ -48,9 +50,10 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                for name, value in DEFAULTS.items():
+                    headers.setdefault(name, value)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                headers.setdefault("cache-control", "no-store")
             await send(message)
 
         refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))

@@ -57,6 +57,15 @@ def offer(waiting: Waiting, reader: Reader, givers: Sequence[str], now_ms: int) 
     return _of_first(waiting, reader, givers) if terms is None else _of_votes(waiting, terms, reader, givers, now_ms)
 
 
+def of_link(found: Offer, *, is_used: bool) -> Offer:
+    """What is left of it for somebody who came by a link, which takes one answer."""
+    less = found._replace(own_vote=None, comments=False, claims=False, releases=False, extends=False)
+    if not is_used:
+        return less
+    used = "This link has taken its answer. Sign in to send another one."
+    return less._replace(cannot=used, givers=(), edits=(), no_edit="", asks=(), informs=())
+
+
 def body_of(reader: Reader) -> Body:
     """The person, as the rules of votes know them."""
     names = frozenset(reader.own.mine.names)

@@ -46,7 +46,9 @@ class Console:
         self.config = config
         self._hub = Hub()
         self._staff = Staff(broker, topics, clock, login=config.login, approvers=config.approvers)
-        self.key = self._staff.load_key(config.folder / "console.pem")
+        self.key = self._staff.load_key(config.folder / "console.pem", "account")
+        if config.links is not None:
+            self._staff.load_key(config.folder / "links.pem", "link")
         self._sessions = Sessions(config.folder, clock)
         self._tokens = Tokens(config.tokens or config.folder / "tokens.sqlite", clock)
         self._projector = Projector(

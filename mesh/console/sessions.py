@@ -20,6 +20,9 @@ COOKIE: Final = "mesh_session"
 SECURE_COOKIE: Final = "__Host-mesh_session"
 """Where the console is reached by TLS: no other host, and nobody on the way, can set it."""
 
+LINK_COOKIE: Final = "mesh_link"
+SECURE_LINK_COOKIE: Final = "__Host-mesh_link"
+
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, person TEXT NOT NULL, ends_at_ms INTEGER NOT NULL) WITHOUT ROWID;
 """

@@ -7,13 +7,14 @@ what, the routers decide; this only says what to show.
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import orjson
 import structlog
 from msgspec.structs import replace
 
+from mesh.codec.links import Pass
 from mesh.codec.signing_keys import SigningKey, load_key, make_key
 from mesh.console.config import DevLogin
 from mesh.core.people import People, person_of
@@ -29,14 +30,21 @@ VIEWER: Final = "mesh.viewer"
 OPERATOR: Final = "mesh.operator"
 AUTHOR: Final = "mesh.author"
 OF_CONSOLE: Final = frozenset({VIEWER, OPERATOR, AUTHOR})
+Method = Literal["account", "link"]
+"""How the console knows whose answer it is: by a session or a token, or by a link alone."""
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
-    """A person who is signed in, as of now."""
+    """A person who is signed in, as of now.
+
+    `by_link`: the link that they came by, without a session. It opens one approval, and none of the
+    console's roles counts then.
+    """
 
     name: str
     roles: frozenset[str]
     own: Own
+    by_link: Pass | None = None
 
     @property
     def sees_all(self) -> bool:
@@ -63,7 +71,7 @@ class Staff:
         self._login = login
         self._approvers = approvers
         self._of_file: tuple[float, People] = (0.0, People())
-        self._key: SigningKey | None = None
+        self._keys: dict[Method, SigningKey] = {}
 
     async def refresh(self) -> None:
         """Read what has been written since. A mesh may have no such topic."""
@@ -85,6 +93,15 @@ class Staff:
         more = self._login.roles if person_of(name) == person_of(self._login.name) else frozenset[str]()
         return Reader(name=name, roles=frozenset(own.mine.roles) | more, own=own)
 
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether both are names of one person."""
+        return self.reader(one).is_one_of([other]) or person_of(one) == person_of(other)
+
+    def guest(self, by_link: Pass) -> Reader:
+        """The person of a link, with the rights that they have now."""
+        own = self.reader(by_link.person).own
+        return Reader(name=by_link.person, roles=frozenset(own.mine.roles) - OF_CONSOLE, own=own, by_link=by_link)
+
     def _people(self, now_ms: int) -> People:
         """The people on the topic; where none were ever activated, those of the file."""
         found = self._reader.people_at(now_ms)
@@ -104,19 +121,41 @@ class Staff:
                 self._of_file = (changed, self._of_file[1])
         return self._of_file[1]
 
-    # The console's key ----------------------------------------------------------------------------
+    # The console's keys ---------------------------------------------------------------------------
 
-    def load_key(self, path: Path) -> SigningKey:
-        """The console's own key, made at its first start, with its public half beside it."""
-        self._key = load_key(path) if path.exists() else make_key(path, None)
-        path.with_suffix(".jwk").write_bytes(orjson.dumps(self._key.public_jwk))
-        return self._key
+    def load_key(self, path: Path, method: Method) -> SigningKey:
+        """A key of the console's own, made at its first start, with its public half beside it.
+
+        It signs answers of people whom it knows in this way.
+        """
+        key = self._keys[method] = load_key(path) if path.exists() else make_key(path, None)
+        path.with_suffix(".jwk").write_bytes(orjson.dumps(key.public_jwk))
+        return key
 
     @property
-    def key(self) -> SigningKey | None:
+    def key(self) -> "SpeakingKey | None":
         """The key that signs answers, if the mesh lets it speak for people; else None."""
-        known = None if self._key is None else self._reader.keys.get(self._key.kid)
-        now_ms = self._clock.now_ms()
-        if known is None or known.key.speaks_for is None or known.from_ms > now_ms:
+        return self._speaking("account")
+
+    @property
+    def link_key(self) -> "SpeakingKey | None":
+        """The same for answers by a link: what they may decide is said apart from the others."""
+        return self._speaking("link")
+
+    def _speaking(self, method: Method) -> "SpeakingKey | None":
+        key = self._keys.get(method)
+        known = None if key is None else self._reader.keys.get(key.kid)
+        if key is None or known is None or known.key.speaks_for is None or not known.is_valid(self._clock.now_ms()):
             return None
-        return None if known.until_ms is not None and known.until_ms <= now_ms else self._key
+        return SpeakingKey(key, known.key.person, method)
+
+
+class SpeakingKey(NamedTuple):
+    """A gateway's key, which says in what it signs who it is and how it knows the person."""
+
+    key: SigningKey
+    signer: str
+    method: Method
+
+    def sign(self, body: dict[str, Any]) -> str:
+        return self.key.sign({**body, "via": {"signer": self.signer, "method": self.method}})

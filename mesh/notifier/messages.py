@@ -12,7 +12,7 @@ import msgspec
 
 from mesh.codec import exact_json
 from mesh.codec.channels import ChannelKind
-from mesh.codec.links import approval_link
+from mesh.codec.links import Links, approval_link
 from mesh.codec.notices import Notice
 from mesh.codec.times import rfc3339
 from mesh.core.ids import parse_step_id, route_of
@@ -62,7 +62,24 @@ class Waits(NamedTuple):
     total: int
 
 
-def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: str) -> Message:
+class Console(NamedTuple):
+    """Where people answer in a browser. `url` empty: nowhere.
+
+    `links`: makes links that need no sign-in, as of `now_ms`; None: all lead to the sign-in.
+    """
+
+    url: str = ""
+    links: Links | None = None
+    now_ms: int = 0
+
+    def link(self, approval_id: str, person: str, notice: str) -> str:
+        """The link by which this person answers; empty: there is none."""
+        if self.links is None or not self.url:
+            return approval_link(self.url, approval_id) if self.url else ""
+        return self.links.make(approval_id, person=person, notice=notice, now_ms=self.now_ms)
+
+
+def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: Console) -> Message:
     """One message that tells these notices of one person. `shown`: by approval."""
     if len(notices) == 1:
         one = notices[0]
@@ -70,7 +87,7 @@ def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: s
     else:
         title = f"{len(notices):,} approvals: {_plain(notices[0].question, 60)}, and others"
         lines = [
-            f"{_title(one)}{_until(one.deadline_at)}\n    {_where(one.approval_id, console)}"
+            f"{_title(one)}{_until(one.deadline_at)}\n    {_where(one.approval_id, _link(one, console))}"
             for one in notices[:LISTED]
         ]
         left = len(notices) - len(lines)
@@ -81,11 +98,12 @@ def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: s
     return Message(first.id, body, title, text)
 
 
-def of_digest(notice: Notice, waits: Waits, console: str) -> Message:
+def of_digest(notice: Notice, waits: Waits, console: Console) -> Message:
     """The one message of a day."""
+    links = {row.approval_id: console.link(row.approval_id, notice.person, _name(notice)) for row in waits.rows}
     title = f"{waits.total:,} {'approval waits' if waits.total == 1 else 'approvals wait'} for you"
     lines = [
-        f"{_plain(row.question)}{_until_ms(row.deadline_at_ms)}\n    {_where(row.approval_id, console)}"
+        f"{_plain(row.question)}{_until_ms(row.deadline_at_ms)}\n    {_where(row.approval_id, links[row.approval_id])}"
         for row in waits.rows
     ]
     left = waits.total - len(waits.rows)
@@ -95,7 +113,7 @@ def of_digest(notice: Notice, waits: Waits, console: str) -> Message:
             "approval_id": row.approval_id,
             "question": row.question,
             "deadline_at": None if row.deadline_at_ms is None else rfc3339(row.deadline_at_ms),
-            **_link(row.approval_id, console),
+            **_as_url(links[row.approval_id]),
         }
         for row in waits.rows
     ]
@@ -123,7 +141,7 @@ def _title(one: Notice) -> str:
             return question
 
 
-def _text(one: Notice, shown: Shown, console: str) -> str:
+def _text(one: Notice, shown: Shown, console: Console) -> str:
     if one.what == "closed":
         by = f" by {_plain(one.by)}" if one.by else ""
         lines = [_plain(one.question, 500), "", f"It is closed{f': {one.verdict}{by}' if one.verdict else ''}."]
@@ -148,9 +166,9 @@ def _facts(one: Notice) -> list[str]:
     return facts
 
 
-def _how(one: Notice, choices: Sequence[str], console: str) -> list[str]:
+def _how(one: Notice, choices: Sequence[str], console: Console) -> list[str]:
     """How to answer: the link, where there is a console, and the commands."""
-    ways = [*([approval_link(console, one.approval_id)] if console else []), *_commands(one, choices)]
+    ways = [*filter(None, [_link(one, console)]), *_commands(one, choices)]
     return [f"{'To answer:' if not number else '':<10} {way}" for number, way in enumerate(ways)]
 
 
@@ -165,17 +183,26 @@ def _commands(one: Notice, choices: Sequence[str]) -> list[str]:
     return [f"mesh approve {name}", f"mesh reject {name} --reason ..."]
 
 
-def _where(approval_id: str, console: str) -> str:
-    if console:
-        return approval_link(console, approval_id)
-    return f"mesh approvals show {shlex.quote(approval_id)}"
+def _where(approval_id: str, link: str) -> str:
+    return link or f"mesh approvals show {shlex.quote(approval_id)}"
 
 
-def _link(approval_id: str, console: str) -> dict[str, str]:
-    return {"url": _where(approval_id, console)} if console else {}
+def _link(one: Notice, console: Console) -> str:
+    """The notice's own link. What is closed takes no answer, so its link leads to the sign-in."""
+    known = console._replace(links=None) if one.what == "closed" else console
+    return known.link(one.approval_id, one.person, _name(one))
 
 
-def _data(one: Notice, shown: Mapping[str, Shown], console: str) -> dict[str, Any]:
+def _name(one: Notice) -> str:
+    """What tells the notice from the person's others about the same approval."""
+    return f"{one.what}/{one.number}"
+
+
+def _as_url(link: str) -> dict[str, str]:
+    return {"url": link} if link else {}
+
+
+def _data(one: Notice, shown: Mapping[str, Shown], console: Console) -> dict[str, Any]:
     payload = shown.get(one.approval_id, Shown()).payload
     data: dict[str, Any] = {
         "notice_id": one.id,
@@ -188,7 +215,7 @@ def _data(one: Notice, shown: Mapping[str, Shown], console: str) -> dict[str, An
         "deadline_at": one.deadline_at,
         "edition": one.edition,
         **({"for": one.on_behalf} if one.on_behalf else {}),
-        **_link(one.approval_id, console),
+        **_as_url(_link(one, console)),
     }
     if one.what == "closed":
         data |= {"verdict": one.verdict or None, "by": one.by or None}

@@ -37,7 +37,7 @@ from mesh.notifier.config import NotifierConfig
 from mesh.notifier.couriers import Courier
 from mesh.notifier.file import NoticeFile
 from mesh.notifier.lanes import Content, Lanes, Sorted
-from mesh.notifier.messages import LISTED, Shown, Waits, of_digest, of_notices
+from mesh.notifier.messages import LISTED, Console, Shown, Waits, of_digest, of_notices
 from mesh.notifier.plan import Closing, plan, plan_close, to_close, to_tell_of_close, why_not_wanted
 from mesh.notifier.topic import RETRY_S, NoticeTopic
 from mesh.notifier.waiting import Directory, Reachable, Waiting, gone_among, naming, waiting_among
@@ -384,7 +384,7 @@ class Notifier:
                     shown[one.approval_id] = self._shown(waiting)
         if reach is None or not wanted:
             return Sorted(None, dropped)
-        message = of_notices(wanted, shown, self._config.console_url)
+        message = of_notices(wanted, shown, self._console(now_ms))
         return Sorted(Content(dict(reach.channel.addresses())[notices[0].channel], message, wanted), dropped)
 
     def _sort_digest(self, notice: Notice, reach: Reachable | None, now_ms: int) -> Sorted:
@@ -405,8 +405,11 @@ class Notifier:
         page = page_of(self._inbox.db, Filters(mine=mine, others=others), limit=LISTED)
         if not page.total:
             return Sorted(None, [replace(notice, status="dropped", reason="nothing waits for the person")])
-        message = of_digest(notice, Waits(page, page.total), self._config.console_url)
+        message = of_digest(notice, Waits(page, page.total), self._console(now_ms))
         return Sorted(Content(dict(reach.channel.addresses())[notice.channel], message, [notice]), [])
+
+    def _console(self, now_ms: int) -> Console:
+        return Console(self._config.console_url, self._config.links, now_ms)
 
     def _shown(self, waiting: Waiting) -> Shown:
         if not self._config.include_payload:

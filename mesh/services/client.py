@@ -222,6 +222,7 @@ class Client:
         to: str = "",
         question: int = 0,
         on_behalf: str = "",
+        answer_id: str = "",
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
         """Answer an approval, and wait for the receipt, which says whether the answer counts.
@@ -231,6 +232,7 @@ class Client:
         an approval of several people it is needed, and `choose`, `edit`, `withdraw`, `comment`,
         `ask` and `inform` are decisions too; `choice`, `form`, `text`, `to` and `question` go with
         them. `key` signs the answer. `on_behalf`: the person who has delegated to `by`.
+        `answer_id`: under which it counts once; empty: a fresh one.
 
         Raises `TimeoutError` if no receipt comes: the answer is on the broker all the same, and
         counts when a router reads it.
@@ -241,7 +243,7 @@ class Client:
                 f"{approval_id!r} is not an approval's id (<workflow id>/<run id>/<step>): copy it from "
                 "`mesh approvals`"
             )
-        answer_id = f"answer-{self._entropy.token()}"
+        answer_id = answer_id or f"answer-{self._entropy.token()}"
         response = encode_response(
             topics=self._topics,
             approval_id=approval_id,

@@ -14,6 +14,7 @@ from mesh.settings import (
     read_secret,
 )
 from mesh.wiring.brokers import check_rights, make_topics, open_broker
+from mesh.wiring.links import links_of
 from mesh.wiring.process import beat_until_cancelled, one_error, stop_on_signals
 
 
@@ -52,6 +53,7 @@ async def run_notifier(settings: Settings) -> None:
         config = NotifierConfig(
             instance=settings.instance,
             console_url=settings.console_url,
+            links=links_of(settings),
             include_payload=settings.notifier_include_payload,
             session_timeout_s=settings.session_timeout_s,
             drain_s=settings.drain_timeout_s,

@@ -20,6 +20,7 @@ from mesh.settings import (
     parse_broker_url,
 )
 from mesh.wiring.brokers import check_rights, make_topics, open_broker
+from mesh.wiring.links import links_of
 from mesh.wiring.process import beat_until_cancelled, one_error, stop_on_signals
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ async def run_console(
             oidc=oidc,
             url=settings.console_url,
             tokens=_tokens_file(settings),
+            links=links_of(settings),
         )
         client = Client(broker, topics, clock=clock, entropy=SystemEntropy(), max_event_bytes=settings.max_event_bytes)
         console = Console(broker, topics, config, clock=clock, client=client, meters=observed.meters)

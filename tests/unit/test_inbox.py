@@ -260,7 +260,7 @@ async def test_a_file_that_is_too_old_or_of_another_broker_starts_over(made: Mes
     await made.start(0, 1)
     async with opened(made, path) as inbox:
         await inbox.catch_up()
-        inbox.db.execute("INSERT INTO approvals VALUES ('stale', '', '', '', '', '', 0, 0)")
+        inbox.db.execute("INSERT INTO approvals VALUES ('stale', '', '', '', '', '', 0, 0, '')")
         await inbox.catch_up()
         assert ids_containing(inbox.db, "stale", limit=1).total == 1
     async with opened(made, path, after_ms=OLDEST_MS + 1) as inbox:

@@ -27,6 +27,7 @@ from mesh.inspection.read_model import queries
 REASON: Final = 2_000  # characters
 TEXT: Final = 4_000  # of a comment or a question
 _UNSET: Final = msgspec.UNSET
+_OF_A_TEXT: Final = ("vote", "edit")
 _WORDS: Final = ("comment", "ask", "inform")  # what has a text
 
 
@@ -98,7 +99,8 @@ async def _sent(desk: Desk, reader: Reader, word: Word, given: Mapping[str, str]
             to=word.to,
             question=word.question,
             on_behalf=word.on_behalf,
-            key=desk.staff.key,
+            key=desk.staff.link_key if reader.by_link else desk.staff.key,
+            answer_id=reader.by_link.answer_id if reader.by_link else "",
             timeout_s=desk.config.receipt_s,
         )
     except TimeoutError:
@@ -124,6 +126,9 @@ async def _word(desk: Desk, reader: Reader, known: Known, do: str, given: Mappin
         raise Refused(409, "The question was asked just now. Send this again in a moment.")
     if found is None:
         raise Refused(409, "This was answered meanwhile, or its deadline has passed. Your text is below.")
+    if reader.by_link and do in _OF_A_TEXT and given.get("digest") != getattr(known.asked, "digest", None):
+        # an answer to another text would not count, and the link takes no other one
+        raise Refused(409, "Somebody has edited this while you looked at it. Look at it again: it is as it is now.")
     if do == "vote":
         word = _vote(found, given)
     elif do == "edit":

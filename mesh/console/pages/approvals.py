@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 import msgspec
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from mesh.codec.approvals import Receipt
 from mesh.codec.links import approval_ref
@@ -17,10 +17,10 @@ from mesh.codec.open_approvals import OpenRequest
 from mesh.console import words
 from mesh.console.changes import changes
 from mesh.console.config import PAGE_ROWS
-from mesh.console.desk import Desk, Forbidden, link
+from mesh.console.desk import Desk, Forbidden
 from mesh.console.edit_form import Field, fields_of, is_changed
 from mesh.console.parameters import Parameters
-from mesh.console.rights import Offer, body_of, offer
+from mesh.console.rights import Offer, body_of, of_link, offer
 from mesh.console.staff import Reader
 from mesh.core.approvals import Terms
 from mesh.core.events import ApprovalClosed, ApprovalRequested
@@ -96,21 +96,6 @@ def _nearness(at_ms: int | None, now_ms: int) -> str:
     return "Closes soon" if at_ms - now_ms < words.NEAR_MS else "Later"
 
 
-async def short_link(desk: Desk, request: Request, reader: Reader) -> Response:  # noqa: ARG001 - a page's signature
-    """The approval that a short link names."""
-    Parameters(request.scope["query_string"], [])
-    ref = request.path_params["ref"].lower()
-    found = await desk.open(lambda db: _named(db, ref)) or await desk.log(lambda db: _named(db, ref))
-    if found is None:
-        raise NotFound("There is no such approval, or its memory has ended.")
-    return RedirectResponse(link("/approval", id=found), 303)
-
-
-def _named(db: apsw.Connection, ref: str) -> str | None:
-    rows = db.execute("SELECT approval_id FROM approvals")
-    return next((name for (name,) in rows if approval_ref(name) == ref), None)
-
-
 # One approval -------------------------------------------------------------------------------------
 
 
@@ -125,7 +110,8 @@ class Known(NamedTuple):
     """All that the caches have of one approval. `waiting`: None if it is closed.
 
     `row`: None if the log is not read that far. `drafted`: what was asked at first. `asked`: with
-    the payload as it was edited last; of a closed one, with what the verdict is about.
+    the payload as it was edited last; of a closed one, with what the verdict is about. `used`: the
+    answer that the reader's link has taken.
     """
 
     waiting: Waiting | None
@@ -136,6 +122,7 @@ class Known(NamedTuple):
     offer: Offer | None = None
     drafted: ApprovalRequested | None = None
     verdict: ApprovalClosed | None = None
+    used: AnswerRow | None = None
 
     @property
     def editable(self) -> ApprovalRequested | OpenRequest | None:
@@ -154,8 +141,7 @@ class Known(NamedTuple):
     @property
     def terms(self) -> Terms | None:
         """Who may answer, where several do."""
-        asked = self.waiting.request if self.waiting else self.asked
-        return getattr(asked, "terms", None)
+        return getattr(self.asked, "terms", None)
 
     @property
     def role(self) -> str:
@@ -185,8 +171,13 @@ async def approval(desk: Desk, request: Request, reader: Reader) -> Response:
 
 async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
     """Raises `NotFound`, and `Forbidden` where the person may not see it."""
+    by_link = reader.by_link
+    if by_link is not None and not by_link.is_of(approval_id):
+        raise Forbidden("The link that you came by is for another question. Sign in to see this one.")
     waiting, givers = await desk.open(lambda db: (find(db, approval_id), givers_of(db, approval_id, reader.filters)))
-    row, drafted, answers, verdict = await desk.log(lambda db: _logged(db, approval_id))
+    row, drafted, answers, verdict, used = await desk.log(
+        lambda db: (*_logged(db, approval_id), None if by_link is None else queries.answer(db, by_link.answer_id))
+    )
     if waiting is None and row is None:
         near = await desk.log(lambda db: queries.approvals_containing(db, approval_id, open_only=False, limit=_NEAR))
         hint = f" Near it: {', '.join(near.ids)}." if near.ids and reader.sees_all else ""
@@ -195,8 +186,10 @@ async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
         # the log closes it before the topic of what is open does
         waiting = None
     found = None if waiting is None else offer(waiting, reader, givers, desk.now_ms())
+    if found is not None and by_link is not None:
+        found = of_link(found, is_used=is_used(used))
     asked = waiting.request if waiting is not None else _decided(drafted, verdict)
-    known = Known(waiting, row, asked, answers, givers, found, drafted, verdict)
+    known = Known(waiting, row, asked, answers, givers, found, drafted, verdict, used)
     if not may_see(reader, known):
         who = known.role if known.terms is not None else f"Role {known.role}"
         raise Forbidden(f"{who} is asked here, and you ({reader.name}) do not have it.")
@@ -221,6 +214,11 @@ def _decided(drafted: ApprovalRequested | None, verdict: ApprovalClosed | None) 
     if drafted is None or verdict is None or not is_changed(drafted.payload, verdict.payload):
         return drafted
     return msgspec.structs.replace(drafted, payload=verdict.payload, digest=digest(verdict.payload))
+
+
+def is_used(answer: AnswerRow | None) -> bool:
+    """Whether the answer with a link's id has counted, or was judged before."""
+    return answer is not None and (answer.status == "accepted" or answer.code == "repeated")
 
 
 def may_see(reader: Reader, known: Known) -> bool:
@@ -261,8 +259,7 @@ async def page_of_one(
     """The page of one approval. `typed`: what a form that comes back had in it."""
     waiting, found = known.waiting, offer_of(desk, known)
     asked = known.asked
-    following = await desk.open(lambda db: page_of(db, reader.filters, limit=_NEAR))
-    others = [row for row in following if waiting is None or row.approval_id != waiting.row.approval_id]
+    following, left = await _following(desk, reader, waiting)
     first = known.drafted.payload if known.drafted is not None else asked.payload if asked is not None else None
     fills = fields_of({}, found.form) if found is not None and found.form else []
     return await desk.page(
@@ -288,10 +285,20 @@ async def page_of_one(
         sent=sent,
         typed=Typed(typed or {}),
         problem=problem,
-        is_signed=desk.staff.key is not None,
-        following=others[0].approval_id if others else "",
-        left=following.total - (len(following) - len(others)),
+        is_signed=(desk.staff.link_key if reader.by_link else desk.staff.key) is not None,
+        following=following,
+        left=left,
     )
+
+
+async def _following(desk: Desk, reader: Reader, waiting: Waiting | None) -> tuple[str, int]:
+    """The next approval that waits for the person, and how many do."""
+    # a link opens its approval alone, and names no other
+    if reader.by_link:
+        return "", 0
+    found = await desk.open(lambda db: page_of(db, reader.filters, limit=_NEAR))
+    others = [row for row in found if waiting is None or row.approval_id != waiting.row.approval_id]
+    return others[0].approval_id if others else "", found.total - (len(found) - len(others))
 
 
 def _read_fields(payload: Any, asked: Any) -> list[words.Field]:

@@ -63,7 +63,8 @@ async def sign_in(desk: Desk, request: Request) -> Response:
 async def sign_out(desk: Desk, request: Request, reader: Reader) -> Response:  # noqa: ARG001 - a page's signature
     desk.sessions.end(request.cookies.get(desk.cookie, ""))
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(desk.cookie, secure=desk.is_secure, httponly=True)
+    for cookie in (desk.cookie, desk.link_cookie):
+        answer.delete_cookie(cookie, secure=desk.is_secure, httponly=True)
     return answer
 
 

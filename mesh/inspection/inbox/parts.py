@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from mesh.codec.links import approval_ref
 from mesh.codec.open_approvals import (
     IndexedRequest,
     OpenNote,
@@ -76,7 +77,7 @@ def _index(db: apsw.Connection, approval_ids: Sequence[str]) -> None:
     for approval_id, part, value in select(db, sql, these, *_INDEXED):
         found.setdefault(approval_id, {})[part] = value
     rows = [row for approval_id, parts in found.items() if (row := _rows(db, approval_id, parts)) is not None]
-    db.executemany("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row.approval for row in rows))
+    db.executemany("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (row.approval for row in rows))
     db.executemany("INSERT INTO payloads VALUES (?, ?)", ((row.approval[0], row.payload) for row in rows))
     db.executemany("INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", (one for row in rows for one in row.entitled))
     db.executemany("INSERT OR IGNORE INTO questioned VALUES (?, ?, ?)", (one for row in rows for one in row.questioned))
@@ -114,7 +115,7 @@ def _rows(db: apsw.Connection, approval_id: str, parts: Mapping[str, bytes]) -> 
     workflow_id, step = ("", "") if named is None else (named.workflow_id, named.step)
     row = (approval_id, workflow_id, ids.route_of(workflow_id), step, request.question, request.role)
     return _Rows(
-        (*row, asked_at_ms, due_at_ms),
+        (*row, asked_at_ms, due_at_ms, approval_ref(approval_id)),
         text,
         [(*who, approval_id) for who in entitled],
         [(*who, approval_id) for who in questioned],

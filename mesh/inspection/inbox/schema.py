@@ -32,7 +32,8 @@ CREATE INDEX tombstones ON parts (at_ms) WHERE value IS NULL;
 CREATE INDEX edited ON parts (approval_id) WHERE part = 'payload';
 CREATE INDEX notes ON parts (approval_id) WHERE part GLOB 'note/*';
 CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, route TEXT NOT NULL, step TEXT NOT NULL,
-    question TEXT NOT NULL, role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, due_at_ms INTEGER NOT NULL);
+    question TEXT NOT NULL, role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, due_at_ms INTEGER NOT NULL, ref TEXT NOT NULL);
+CREATE INDEX approvals_by_ref ON approvals (ref);
 CREATE INDEX approvals_by_deadline ON approvals (due_at_ms, asked_at_ms, approval_id, route);
 CREATE INDEX approvals_by_workflow ON approvals (workflow_id);
 CREATE TABLE payloads (approval_id TEXT PRIMARY KEY, value TEXT NOT NULL);

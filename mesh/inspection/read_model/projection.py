@@ -20,6 +20,7 @@ from mesh.codec.cards import decode_card
 from mesh.codec.cloudevents import BatchOfEvents, from_record
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.event_batches import member_number, members_of
+from mesh.codec.links import approval_ref
 from mesh.codec.log import decode_log_record
 from mesh.codec.places import place_id
 from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
@@ -268,7 +269,7 @@ class Folder:
 
     def _open_approval(self, workflow_id: str, at_ms: int, event: ApprovalRequested) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, NULL, '', '', '', ?)",
+            "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, NULL, '', '', '', ?, ?)",
             (
                 event.approval_id,
                 workflow_id,
@@ -278,6 +279,7 @@ class Folder:
                 at_ms,
                 event.deadline_at_ms,
                 _encode_json(event),
+                approval_ref(event.approval_id),
             ),
         )
 

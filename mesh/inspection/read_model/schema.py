@@ -17,7 +17,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.errors import OperatorError
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
 
@@ -64,7 +64,8 @@ CREATE INDEX events_by_id ON events (event_id);
 CREATE INDEX events_by_time ON events (at_ms, partition, event_offset, member);
 CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, step TEXT NOT NULL, question TEXT NOT NULL,
     role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, deadline_at_ms INTEGER, closed_at_ms INTEGER, verdict TEXT NOT NULL,
-    closed_by TEXT NOT NULL, reason TEXT NOT NULL, request BLOB NOT NULL);
+    closed_by TEXT NOT NULL, reason TEXT NOT NULL, request BLOB NOT NULL, ref TEXT NOT NULL);
+CREATE INDEX approvals_by_ref ON approvals (ref);
 CREATE INDEX approvals_open ON approvals (asked_at_ms, approval_id) WHERE closed_at_ms IS NULL;
 CREATE INDEX approvals_open_by_role ON approvals (role, asked_at_ms, approval_id) WHERE closed_at_ms IS NULL;
 CREATE INDEX approvals_by_workflow ON approvals (workflow_id, asked_at_ms);

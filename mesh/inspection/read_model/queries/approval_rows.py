@@ -85,6 +85,12 @@ def approval(db: apsw.Connection, approval_id: str) -> ApprovalRow | None:
     return ApprovalRow(*row) if row else None
 
 
+def approval_with_ref(db: apsw.Connection, ref: str) -> str | None:
+    """The id of the approval that a short link names. The inbox has such a table too."""
+    row = select_one(db, "SELECT approval_id FROM approvals WHERE ref = ?", ref)
+    return None if row is None else str(row[0])
+
+
 def last_approval(db: apsw.Connection, workflow_id: str) -> ApprovalRow | None:
     """The approval that the workflow asked for last, open or closed."""
     sql = f"SELECT {_APPROVAL} FROM approvals WHERE workflow_id = ? ORDER BY asked_at_ms DESC LIMIT 1"  # noqa: S608 - constants only
