@@ -26,11 +26,13 @@ from mesh.console.pages import (
     answering,
     approvals,
     commands,
+    events,
     incidents,
     letters,
     links,
     operations,
     overview,
+    routes,
     sign_in,
     workflow,
     workflows,
@@ -55,6 +57,10 @@ PAGES: Final[dict[str, Page]] = {
     "/operations": operations.operations,
     "/operation": operations.operation,
     "/agents": agents.agents,
+    "/routes": routes.routes,
+    "/route": routes.route,
+    "/events": events.events,
+    "/event": events.event,
     "/more": overview.more,
     "/search": workflows.search,
 }
@@ -75,7 +81,7 @@ OF_GUESTS: Final = frozenset({"/approval", "/live", "/logout"})
 
 def make_app(desk: Desk) -> ASGIApp:
     """The application, with its guard around it."""
-    routes = [
+    places = [
         *_login(desk),
         Route("/a/{ref}", _link(desk), methods=["GET"]),
         Route("/a/{ref}", _open(desk, links.enter), methods=["POST"]),
@@ -88,7 +94,7 @@ def make_app(desk: Desk) -> ASGIApp:
         *api_routes(desk),
         Route("/{path:path}", _signed_in(desk, _nothing), methods=["GET"]),
     ]
-    return Guard(Starlette(routes=routes), desk.config.hosts)
+    return Guard(Starlette(routes=places), desk.config.hosts)
 
 
 def _login(desk: Desk) -> list[Route]:

@@ -35,11 +35,13 @@ from mesh.console.tokens import Tokens
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import MeshError, NotFound
+from mesh.inspection.event_status import EventFate, fate_of
 from mesh.inspection.inbox import count_of
 from mesh.inspection.notices import count_undelivered
 from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.pages import Page
+from mesh.inspection.read_model.queries import EventRow
 from mesh.inspection.redriving import Redriving
-from mesh.inspection.route_versions import read_stored
 from mesh.inspection.wording.plain import ago, clock_time, counted, duration, printable
 from mesh.ports import Broker, Clock
 from mesh.services.client import Client
@@ -49,6 +51,7 @@ _log = structlog.get_logger()
 
 T = TypeVar("T")
 THEMES: Final = ("system", "light", "dark")
+FATES: Final = 20  # records of one event id, on a page
 SHOWN_S: Final = 2.0  # how long an answer is waited for in the caches
 _MINUTE_MS: Final = 60_000
 
@@ -87,7 +90,6 @@ class Desk:
         self.tokens = tokens
         self.assets, self._environment = _of_the_package()
         self._broker, self._topics = broker, topics
-        self._routes: dict[str, Route] = {}
         self._answered: dict[str, deque[int]] = {}
         self.previews = Previews()
 
@@ -149,13 +151,13 @@ class Desk:
 
     async def route(self, digest: str) -> Route | None:
         """The rules of this version; None: they are not stored, or can't be read here."""
-        if digest not in self._routes:
-            try:
-                stored = await read_stored(self._broker, self._topics)
-            except MeshError:
-                return None
-            self._routes |= {one.digest: one.route for one in stored.versions if one.route is not None}
-        return self._routes.get(digest)
+        return await self.projector.route(digest)
+
+    async def fates(self, event_id: str, *, after: str | None) -> tuple[Page[EventRow], list[EventFate]]:
+        """The records with this event id, and what became of each."""
+        async with ReadModel(self._broker, self._topics, self.config.model) as model:
+            rows = queries.events_by_id(model.db, event_id, limit=FATES, after=after)
+            return rows, [await fate_of(self._broker, self._topics, model, row) for row in rows]
 
     async def undelivered(self, since_ms: int) -> int:
         """How many notices to people have failed since then."""

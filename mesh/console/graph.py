@@ -84,6 +84,42 @@ def draw(route: Route, workflow: Workflow, times: Mapping[str, StepTime], *, now
     return _svg(boxes, edges_of(route), workflow, link, f"The steps of {route.name}, and the way of this run")
 
 
+def draw_route(route: Route, counts: Mapping[str, Mapping[str, int]], *, link: str) -> Markup:
+    """The picture of a version. `counts`: how many workflows are at a step now, by its status.
+
+    `link`: a URL to which a step's name is added.
+    """
+    boxes = {START: Box("end", _start(route))}
+    for name, step in route.steps.items():
+        now = counts.get(name, {})
+        said, hue = _said_of_counts(now) if now else (about_step(step)[0], "")
+        boxes[node_of(name)] = Box(_kind(step), name, said, hue, step.for_each is not None, step=name)
+    boxes[END] = Box("end", "end")
+    return _svg(boxes, edges_of(route), None, link, f"The steps of {route.name}")
+
+
+def _said_of_counts(counts: Mapping[str, int]) -> tuple[str, str]:
+    """What is said of the workflows at a step, and its hue: the worst first."""
+    order = sorted(counts, key=lambda status: _WORST.index(status) if status in _WORST else len(_WORST))
+    said = ", ".join(f"{counts[status]:,} {_counted(status, counts[status])}" for status in order)
+    return said, step_hue(order[0])
+
+
+_WORST: Final = ("incident", "asking", "waiting", "held", "queued")
+
+
+def _counted(status: str, count: int) -> str:
+    match status:
+        case "incident":
+            return "incident" if count == 1 else "incidents"
+        case "asking":
+            return "asks" if count == 1 else "ask"
+        case "iterating" | "calling" | "claiming" | "again":
+            return "running"
+        case _:
+            return status
+
+
 def _start(route: Route) -> str:
     if route.on is None:
         return "called"
@@ -185,12 +221,12 @@ def _width(place: _Place) -> int:
 # Drawing ------------------------------------------------------------------------------------------
 
 
-def _svg(boxes: Mapping[str, Box], edges: Sequence[Edge], workflow: Workflow, link: str, title: str) -> Markup:
+def _svg(boxes: Mapping[str, Box], edges: Sequence[Edge], workflow: Workflow | None, link: str, title: str) -> Markup:
     ways = [edge for edge in edges if edge.line == "-->" and edge.before in boxes and edge.after in boxes]
     loops = [edge for edge in edges if edge.line == "-.->" and edge.before in boxes and edge.after in boxes]
     pairs = list(dict.fromkeys((edge.before, edge.after) for edge in ways))
     layout = _layout(boxes, pairs, room=SIDE if loops else 0)
-    gone = {(edge.before, edge.after) for edge in ways if is_gone(edge, workflow)}
+    gone = {(edge.before, edge.after) for edge in ways if workflow is not None and is_gone(edge, workflow)}
     parts: list[Markup] = []
     for pair, path in layout.paths.items():
         is_ahead = boxes[pair[1]].hue == "late"

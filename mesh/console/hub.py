@@ -15,7 +15,17 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from typing import Final
 from urllib.parse import quote, unquote
 
-TOPICS: Final = ("status", "approvals", "workflows", "incidents", "dead-letters", "agents", "operations")
+TOPICS: Final = (
+    "status",
+    "approvals",
+    "workflows",
+    "incidents",
+    "dead-letters",
+    "agents",
+    "operations",
+    "routes",
+    "events",
+)
 EVERY_S: Final = 0.4  # at most one message in this time: with the rest a change is seen within a second
 COMMENT_S: Final = 15.0  # proxies close what is silent for long
 _WORKFLOW: Final = "workflow:"

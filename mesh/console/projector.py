@@ -16,6 +16,7 @@ from mesh.console.config import ConsoleConfig
 from mesh.console.files import CacheFile
 from mesh.console.hub import Hub, topic_of
 from mesh.console.staff import Staff
+from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import MeshError, TopicMissing
 from mesh.inspection.inbox import Inbox
@@ -23,8 +24,10 @@ from mesh.inspection.mesh_status import MeshStatus, assess_twice
 from mesh.inspection.read_model import ReadModel
 from mesh.inspection.read_model.schema import select, select_one
 from mesh.inspection.read_model_lag import follow_lag
+from mesh.inspection.route_versions import Stored, stored_in
 from mesh.metrics.meters import Meters
 from mesh.ports import Broker, Clock
+from mesh.services.definitions import DefinitionsReader
 from mesh.services.operations import Operation, OperationsReader
 
 _log = structlog.get_logger()
@@ -36,6 +39,7 @@ _WAIT_S: Final = 1.0
 _INBOX_S: Final = 0.5
 _HURRY_S: Final = 2.0  # how long an answer waits for the inbox
 _OPERATIONS_S: Final = 0.5
+_DEFINITIONS_S: Final = 1.0
 _AGAIN_S: Final = 2.0
 
 
@@ -73,6 +77,9 @@ class Projector:
         self._operations_lock = asyncio.Lock()
         self._has_operations = False
         self._operations_seen = ""
+        self._definitions = DefinitionsReader(broker, topics)
+        self._definitions_lock = asyncio.Lock()
+        self._definitions_seen: tuple[int, int] | None = None  # None: not read yet
         self._hurry = asyncio.Event()
         self._inbox_reads = 0
         self._inbox_read = asyncio.Event()
@@ -96,6 +103,7 @@ class Projector:
                 group.create_task(self._forever(self._read_inbox))
                 group.create_task(self._forever(self._read_log))
                 group.create_task(self._forever(self._read_operations))
+                group.create_task(self._forever(self._read_definitions))
                 group.create_task(self._forever(self._look))
                 if self._meters is not None:
                     group.create_task(follow_lag(self._broker, self._meters, [self._model, self._inbox]))
@@ -106,6 +114,7 @@ class Projector:
         self.inbox.close()
         self.model.close()
         await self._operations.close()
+        await self._definitions.close()
         await self._model.close()
         self._inbox.db.close()
 
@@ -183,6 +192,36 @@ class Projector:
         await self.read_operations()
         await asyncio.sleep(_OPERATIONS_S)
 
+    @property
+    def routes(self) -> Stored:
+        """All versions of routes, as of the last reading."""
+        return stored_in(self._definitions)
+
+    async def route(self, digest: str) -> Route | None:
+        """The rules of this version; None: they are not stored, or can't be read here."""
+        if digest not in self._definitions.versions:
+            with suppress(MeshError):
+                await self.read_definitions()
+        return self._definitions.get(digest)
+
+    async def read_definitions(self) -> None:
+        """Read what versions there are now. A mesh may have no such topic."""
+        async with self._definitions_lock:
+            with suppress(TopicMissing):
+                if self._definitions_seen is None:
+                    await self._definitions.start()
+                else:
+                    await self._definitions.refresh()
+                known = self._definitions
+                read = (len(known.versions), known.timeline.count)
+                is_new, self._definitions_seen = read != self._definitions_seen, read
+                if is_new:
+                    self._announce(["routes"])
+
+    async def _read_definitions(self) -> None:
+        await self.read_definitions()
+        await asyncio.sleep(_DEFINITIONS_S)
+
     async def _read_log(self) -> None:
         is_new = await self._model.wait_until(self._news, timeout_s=_WAIT_S)
         self.left, self.fresh_at_ms = 0, self._clock.now_ms()
@@ -212,7 +251,7 @@ class Projector:
             watched = [one for one in self._hub.watched() if select_one(self._model.db, sql, one, before)]
             changed += ["approvals", "workflows", "incidents", *map(topic_of, watched)]
         if self._seen[1] != others:
-            changed += ["dead-letters", "agents"]
+            changed += ["dead-letters", "agents", "events"]
         last = select_one(self._model.db, "SELECT partition, log_offset FROM decisions ORDER BY rowid DESC LIMIT 1")
         self._announce(changed, f"{last[0]}:{last[1]}" if last else "")
 

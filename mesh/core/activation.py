@@ -130,6 +130,11 @@ class Timeline:
         return self._moments.since
 
     @property
+    def count(self) -> int:
+        """How many activations there are."""
+        return len(self._activations)
+
+    @property
     def is_empty(self) -> bool:
         return not self._activations
 

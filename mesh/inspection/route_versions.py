@@ -5,6 +5,7 @@ nothing. The commands of `mesh routes`, `mesh event` and `mesh run` call it.
 """
 
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any, Final, Literal, NamedTuple
 
 import apsw
@@ -73,6 +74,11 @@ async def read_stored(broker: Broker, topics: Topics) -> Stored:
         ) from error
     finally:
         await known.close()
+    return stored_in(known)
+
+
+def stored_in(known: DefinitionsReader) -> Stored:
+    """What this reader has read so far."""
     versions = sorted(known.versions.values(), key=lambda one: (one.name, one.stored_at_ms, one.digest))
     return Stored(versions, known.timeline)
 
@@ -101,6 +107,18 @@ def uses(db: apsw.Connection) -> dict[str, Use]:
     )
     rows = select(db, sql)
     return {digest: Use(running=running, ended=ended, last_started_at_ms=at) for digest, running, ended, at in rows}
+
+
+def as_yaml(document: Any) -> str:
+    """A route's document as a route file has it."""
+    from ruamel.yaml import YAML  # noqa: PLC0415 - slow to load, and few commands write YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    out = StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
 
 
 def changes(before: Any, after: Any, path: tuple[str | int, ...] = ()) -> Iterator[Change]:

@@ -6,7 +6,6 @@ other commands of `mesh routes` call it.
 
 import sys
 from collections.abc import Iterator, Mapping
-from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -32,7 +31,7 @@ from mesh.core.route import Route
 from mesh.core.state import Pause
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.read_model import queries
-from mesh.inspection.route_versions import Change, Use, changes, uses
+from mesh.inspection.route_versions import Change, Use, as_yaml, changes, uses
 from mesh.inspection.route_versions import read_stored as read_definitions
 from mesh.routes.expressions.paths import path_text
 from mesh.services.definitions import Version
@@ -193,18 +192,6 @@ def show(session: Session, *, which: str) -> None:
         f"{version.digest}, stored {ago(version.stored_at_ms, session.now_ms())}; {use.running} running, {use.ended} ended"
     )
     click.echo(as_yaml(version.route.definition), nl=False)
-
-
-def as_yaml(document: Any) -> str:
-    """The document as a route file has it."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - slow to load, and few commands write YAML
-
-    yaml = YAML()
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    out = StringIO()
-    yaml.dump(document, out)
-    return out.getvalue()
 
 
 # Differences --------------------------------------------------------------------------------------

@@ -200,6 +200,8 @@ async def search(desk: Desk, request: Request, reader: Reader) -> Response:
             return link("/approval", id=wanted)
         if queries.has_cause(db, wanted):
             return link("/workflows", cause=wanted)
+        if queries.events_by_id(db, wanted, limit=1):
+            return link("/event", id=wanted)
         if len(wanted) < _FEWEST:
             raise BadParameter(f"a search needs {_FEWEST} characters")
         near = queries.workflows_containing(db, wanted, limit=1)

@@ -50,6 +50,20 @@ def count_open_steps(db: apsw.Connection) -> dict[str, int]:
     return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))
 
 
+def count_steps_of_version(db: apsw.Connection, digest: str) -> dict[str, dict[str, int]]:
+    """How many workflows of this version are at each step, by the step's status."""
+    sql = (
+        "SELECT step, open_steps.status, sum(alike) FROM workflows JOIN open_steps USING (workflow_id)"
+        " WHERE workflows.digest = ? AND workflows.status = 'running' GROUP BY 1, 2"
+    )
+    found: dict[str, dict[str, int]] = {}
+    for place, status, count in select(db, sql, digest):
+        # the items of a for-each are at its step
+        counts = found.setdefault(place.partition("[")[0], {})
+        counts[status] = counts.get(status, 0) + count
+    return found
+
+
 def deadly_steps(db: apsw.Connection, *, limit: int = 5) -> list[OpenStep]:
     """Steps over whose task a process of the agent has died, the oldest first."""
     sql = (

@@ -174,6 +174,14 @@ def count_workflows(
     return dict(select(db, sql, *(value for values in filters.values() for value in values)))
 
 
+def count_by_route(db: apsw.Connection) -> dict[str, tuple[int, int]]:
+    """How many workflows of each route run, and how many of these have an incident."""
+    sql = "SELECT route, count(*) FROM workflows WHERE status = 'running' AND NOT forgotten GROUP BY route"
+    stuck = "SELECT route, count(*) FROM workflows WHERE incidents > 0 AND status = 'running' AND NOT forgotten GROUP BY route"
+    incidents = dict(select(db, stuck))
+    return {route: (count, incidents.get(route, 0)) for route, count in select(db, sql)}
+
+
 def count_asking(db: apsw.Connection) -> int:
     """How many workflows wait for a person."""
     sql = f"SELECT count(DISTINCT workflow_id) FROM open_steps WHERE status = 'asking' AND {_NO_BUILT_IN}"  # noqa: S608 - constants only
