@@ -38,7 +38,16 @@ RESPONSES = TopicPartition(TOPICS.responses, 0)
 ONE = quote(approval_id(), safe="")
 WORKFLOW = quote(workflow(1), safe="")
 LISTS = ["/", "/approvals", "/approvals?for=all", "/approvals?state=closed", "/approvals?state=closed&for=all"]
-LISTS += ["/workflows", "/incidents", "/dead-letters", "/dead-letters?state=all", "/agents", "/more"]
+LISTS += [
+    "/workflows",
+    "/incidents",
+    "/dead-letters",
+    "/dead-letters?state=all",
+    "/agents",
+    "/more",
+    "/routes",
+    "/events",
+]
 ALL = [*LISTS, f"/approval?id={ONE}", f"/approval?id={ONE}&as=json", f"/workflow?id={WORKFLOW}"]
 # what a browser would run, or apply, although the policy forbids it
 INLINE = re.compile(r"<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=|javascript:|\shx-", re.IGNORECASE)

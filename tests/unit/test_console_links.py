@@ -71,7 +71,7 @@ async def test_a_link_leads_from_the_notice_to_the_receipt_without_a_sign_in(mes
     assert "link=" not in place
     page = await phone.get(place)
     assert "Your answer" in page.text
-    assert "by a link until" in page.text
+    assert "by a link:" in page.text
     owner = asyncio.create_task(mesh.play_owner(lambda answer: (approved(1, answer, by=ANA),)))
     sent = await phone.send("/approval", form_of(page) | {"choice": "approve", "reason": "fine"})
     await owner

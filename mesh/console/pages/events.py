@@ -27,14 +27,14 @@ FATES: Final = {
 }
 _UNSETTLED: Final = ("waiting", "accepted")
 EFFECTS: Final = {
-    "started": State("good", "good", "started it"),
-    "received": State("good", "good", "is what it waited for"),
-    "repeated": State("off", "dot", "repeats its start"),
-    "kept": State("ask", "clock", "is kept for it"),
-    "unclaimed": State("bad", "bad", "was not taken by it"),
-    "dismissed": State("off", "dot", "changed nothing"),
-    "parked": State("bad", "bad", "could not be processed"),
-    "decided": State("run", "run", "moved it"),
+    "started": State("good", "good", "started"),
+    "received": State("good", "good", "was waited for by"),
+    "repeated": State("off", "dot", "repeats the start of"),
+    "kept": State("ask", "clock", "kept for"),
+    "unclaimed": State("bad", "bad", "not taken by"),
+    "dismissed": State("off", "dot", "changed nothing in"),
+    "parked": State("bad", "bad", "parked with"),
+    "decided": State("run", "run", "moved"),
 }
 _NEAR: Final = 5
 

@@ -19,7 +19,7 @@ from mesh.console.parameters import Parameters
 from mesh.console.staff import Reader
 from mesh.errors import NotFound
 from mesh.inspection.read_model import queries
-from mesh.inspection.wording.plain import clock_time
+from mesh.inspection.wording.plain import ago
 
 
 class Refusal(NamedTuple):
@@ -75,8 +75,9 @@ async def _answer(desk: Desk, request: Request, token: str, *, enters: bool = Fa
     if why_not is not None:
         return await _refused(desk, request, ref, why_not)
     if not enters:
-        ends = clock_time(found.ends_at_ms, desk.now_ms())
-        page = await desk.page(request, None, "link.html", person=found.person, ref=ref, token=token, ends=ends)
+        page = await desk.page(
+            request, None, "link.html", person=found.person, ref=ref, token=token, ends_at_ms=found.ends_at_ms
+        )
         return _without_token(page)
     answer = RedirectResponse(link("/approval", id=approval_id), 303)
     answer.set_cookie(
@@ -110,9 +111,9 @@ async def _just_asked(desk: Desk, ref: str) -> str:
 
 async def _why_not(desk: Desk, found: Pass, approval_id: str, *, signed_in: str) -> Refusal | None:
     if found.ends_at_ms <= desk.now_ms():
-        ended = clock_time(found.ends_at_ms, desk.now_ms())
+        ended = ago(found.ends_at_ms, desk.now_ms())
         return Refusal(
-            410, "This link has ended", f"It counted until {ended}. The question may still be open: sign in."
+            410, "This link has ended", f"Its time was over {ended}. The question may still be open: sign in."
         )
     if signed_in:
         text = f"It is for {found.person}, and you are signed in as {signed_in}. Sign out first, then open it again."
@@ -129,18 +130,14 @@ async def _why_not(desk: Desk, found: Pass, approval_id: str, *, signed_in: str)
 
 def _why_over(desk: Desk, known: Known) -> Refusal | None:
     if is_used(known.used) and known.used is not None:
-        when = clock_time(known.used.at_ms, desk.now_ms())
-        text = (
-            f"Its answer came at {when}. A link takes one answer: sign in to see the question, or to send another one."
-        )
+        when = ago(known.used.at_ms, desk.now_ms())
+        text = f"Its answer came {when}. A link takes one answer: sign in to see the question, or to send another one."
         return Refusal(410, "This link has been used", text)
     row = known.row
     if row is not None and row.closed_at_ms is not None:
         by = f" by {row.closed_by}" if row.closed_by else ""
-        when = clock_time(row.closed_at_ms, desk.now_ms())
-        text = (
-            f"It was {row.verdict or 'withdrawn'}{by} at {when}. Nobody has to answer it any more. Sign in to read it."
-        )
+        when = ago(row.closed_at_ms, desk.now_ms())
+        text = f"It was {row.verdict or 'withdrawn'}{by}, {when}. Nobody has to answer it any more. Sign in to read it."
         return Refusal(410, "This question is closed", text)
     return None
 
