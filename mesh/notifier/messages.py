@@ -92,7 +92,7 @@ def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: C
         ]
         left = len(notices) - len(lines)
         rest = [f"... and {left:,} more: mesh approvals --mine"] if left else []
-        text = "\n".join([*lines, *rest])
+        text = "\n".join([*lines, *rest, *_warned(console)])
     first = notices[0]
     body = {"type": f"mesh.approval.{first.what}", "timestamp": first.at, "data": _data(first, shown, console)}
     return Message(first.id, body, title, text)
@@ -119,7 +119,12 @@ def of_digest(notice: Notice, waits: Waits, console: Console) -> Message:
     ]
     data = {"person": notice.person, "total": waits.total, "approvals": approvals}
     body = {"type": "mesh.approval.digest", "timestamp": notice.at, "data": data}
-    return Message(notice.id, body, title, "\n".join([f"{title}, the nearest deadline first:", "", *lines, *rest]))
+    return Message(
+        notice.id,
+        body,
+        title,
+        "\n".join([f"{title}, the nearest deadline first:", "", *lines, *rest, *_warned(console)]),
+    )
 
 
 def _title(one: Notice) -> str:
@@ -152,7 +157,7 @@ def _text(one: Notice, shown: Shown, console: Console) -> str:
     lines += ["", *_facts(one)]
     if shown.payload is not msgspec.UNSET:
         lines += ["", _payload(shown.payload)]
-    return "\n".join([*lines, "", *_how(one, shown.choices, console)])
+    return "\n".join([*lines, "", *_how(one, shown.choices, console), *_warned(console)])
 
 
 def _facts(one: Notice) -> list[str]:
@@ -170,6 +175,10 @@ def _how(one: Notice, choices: Sequence[str], console: Console) -> list[str]:
     """How to answer: the link, where there is a console, and the commands."""
     ways = [*filter(None, [_link(one, console)]), *_commands(one, choices)]
     return [f"{'To answer:' if not number else '':<10} {way}" for number, way in enumerate(ways)]
+
+
+def _warned(console: Console) -> list[str]:
+    return ["", "A link here answers once, in your name: do not pass it on."] if console.links is not None else []
 
 
 def _commands(one: Notice, choices: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from mesh.codec.jws_bodies import parts_of
 from mesh.codec.links import Links, approval_ref
 from mesh.codec.signed_answers import Judge, checked
 from mesh.console.sessions import LINK_COOKIE
+from mesh.core import events as ev
 from mesh.core.approver_keys import SpeaksFor
 from mesh.core.inputs import AnswerGiven2, CheckedAnswer
 from mesh.inspection.read_model import queries
@@ -71,7 +72,7 @@ async def test_a_link_leads_from_the_notice_to_the_receipt_without_a_sign_in(mes
     assert "link=" not in place
     page = await phone.get(place)
     assert "Your answer" in page.text
-    assert "by a link:" in page.text
+    assert "You came by a link" in page.text
     owner = asyncio.create_task(mesh.play_owner(lambda answer: (approved(1, answer, by=ANA),)))
     sent = await phone.send("/approval", form_of(page) | {"choice": "approve", "reason": "fine"})
     await owner
@@ -233,6 +234,29 @@ async def test_what_was_edited_meanwhile_comes_back_and_uses_nothing(mesh: Mesh)
     assert (found.status_code, "has edited this while you looked at it" in found.text) == (409, True)
     assert "not so" in found.text
     assert await answers(mesh) == []
+
+
+async def test_a_link_that_another_console_has_used_meanwhile_takes_no_second_answer(mesh: Mesh) -> None:
+    """The owner is the lock: both consoles send under one id, and their caches may be behind."""
+    phone, entered = await enter(mesh, link_of(mesh))
+    page = await phone.get(entered.headers["location"])
+    tablet, _ = await enter(mesh, link_of(mesh, late_ms=60_000))  # sent again, so it ends sooner
+
+    def repeated(answer: str) -> tuple[ev.Event, ...]:
+        why = "the answer with this id was judged before"
+        return (ev.AnswerRefused(answer_id=answer, approval_id=ONE, code="repeated", message=why, by=ANA),)
+
+    owner = asyncio.create_task(mesh.play_owner(repeated))
+    sent = await phone.send("/approval", form_of(page) | {"choice": "approve"})
+    await owner
+    assert (sent.status_code, "does not count (repeated)" in sent.text) == (409, True)
+    await mesh.settle()
+    assert "This link has been used" in (await tablet.get(link_of(mesh))).text
+    shown = await tablet.get(entered.headers["location"])
+    assert "This link has taken its answer" in shown.text
+    refused = await tablet.send("/approval", form_of(page) | {"choice": "approve"})
+    assert refused.status_code == 403
+    assert len(await answers(mesh)) == 1
 
 
 async def test_where_links_are_off_their_token_is_passed_over(tmp_path: Path) -> None:

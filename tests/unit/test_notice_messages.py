@@ -148,6 +148,7 @@ def test_a_message_has_a_link_of_its_person_and_notice_in_mail_slack_and_webhook
     mail = _as_mail(message, "mesh@example.org", "ana@example.org", NOW_MS)
     for text in (mail.get_content(), as_slack(message)["text"], message.body["data"]["url"]):
         assert passes_in(text) == [said]
+    assert message.text.endswith("A link here answers once, in your name: do not pass it on.")
     reminder = of_notices([replace(NOTICE, what="reminder", number=2)], {}, LINKED)
     assert passes_in(reminder.text) == [said._replace(notice="reminder/2")]
 
