@@ -181,11 +181,11 @@ class Desk:
         await self.projector.read_operations()
 
     @asynccontextmanager
-    async def redriving(self, by: By) -> AsyncIterator[Redriving]:
+    async def redriving(self, by: By, *, again: bool = False) -> AsyncIterator[Redriving]:
         """An operation on dead letters, with a read model of its own on the same file."""
         async with ReadModel(self._broker, self._topics, self.config.model) as model:
             await model.catch_up()
-            yield Redriving(self._broker, model, self._topics, by)
+            yield Redriving(self._broker, model, self._topics, by, again=again)
 
     # How often ------------------------------------------------------------------------------------
 

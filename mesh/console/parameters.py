@@ -63,12 +63,7 @@ class Parameters:
     def span_ms(self, name: str) -> int | None:
         """A time such as `30m`, `24h` or `7d`; None: not given."""
         found = self[name]
-        if not found:
-            return None
-        match = _SPAN.fullmatch(found)
-        if match is None:
-            raise BadParameter(f"{name} can't be {found!r}; write a time such as 30m, 24h or 7d")
-        return int(match[1]) * _UNITS[match[2]]
+        return span_ms_of(name, found) if found else None
 
     def chosen(self) -> dict[str, list[str]]:
         """All that were given."""
@@ -82,6 +77,14 @@ class Parameters:
             if value:
                 values[name] = [value]
         return query_of(values)
+
+
+def span_ms_of(name: str, found: str) -> int:
+    """How long a text such as `30m`, `24h` or `7d` means. Raises `BadParameter`."""
+    match = _SPAN.fullmatch(found)
+    if match is None:
+        raise BadParameter(f"{name} can't be {found!r}; write a time such as 30m, 24h or 7d")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def query_of(values: Mapping[str, Sequence[str]]) -> str:

@@ -18,6 +18,7 @@ from mesh.codec.redrive import By, Stays, redriven
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord
 from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import DeadLetterRow, LetterFilter
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
 from mesh.services.reading import read_up_to
@@ -25,6 +26,9 @@ from mesh.services.reading import read_up_to
 PORTION: Final = 200  # letters that are taken at once: this many are unsure if the command is killed
 
 _GONE: Final = Stays("gone", "the broker no longer has it: its retention is over")
+
+
+VERDICTS: Final = ("redriven", "discarded", "stays")
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +56,16 @@ class Redriving:
         self._topics = topics
         self._by = by
         self._again = again
+
+    def rows(self, wanted: LetterFilter) -> Page[DeadLetterRow]:
+        """The letters that fit, as of when the operation began."""
+        return queries.dead_letters(self._model.db, wanted)
+
+    async def sent(self, rows: Iterable[DeadLetterRow]) -> AsyncIterator[Verdict]:
+        """What was said of letters that were redriven before. Nothing is sent."""
+        again = Redriving(self._broker, self._model, self._topics, self._by, again=True)
+        async for one in again.planned(list(rows)):
+            yield one
 
     async def planned(self, rows: Sequence[DeadLetterRow]) -> AsyncIterator[Verdict]:
         """What would become of each letter. Nothing is sent."""

@@ -26,13 +26,14 @@ from mesh.codec.approvals import (
 from mesh.codec.cloudevents import present, to_record
 from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.jws_bodies import mesh_of
+from mesh.codec.operations import command_id as command_id_of
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, person_id, run_id
 from mesh.core.inputs import AnswerKind, ApprovalOrder, Command, PersonalKind
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, RecordTooLarge, SenderError, TopicMissing
 from mesh.ports import Broker, Clock, Entropy, OutRecord, Reader, Record, TopicPartition
-from mesh.services.reading import LOOK_S, unread
+from mesh.services.reading import LOOK_S, read_up_to, unread
 from mesh.services.refusals import error_of
 
 Found = TypeVar("Found")
@@ -40,6 +41,7 @@ Found = TypeVar("Found")
 # published ones whose source the client remembers, so that their id alone is enough
 KEPT_EVENTS: Final = 10_000
 BATCH: Final = 1_000
+_SKEW_MS: Final = 60_000  # between the clock of an owner and that of the broker
 
 
 class AnswerKey(Protocol):
@@ -315,6 +317,29 @@ class Client:
             )
         return found
 
+    async def receipt_of(self, answer_id: str, approval_id: str, *, since_ms: int) -> Receipt | None:
+        """The receipt of an answer that was decided on before; None: the broker no longer has it.
+
+        `since_ms`: when that was, by the log. Of several under one id it is the one that counts.
+        """
+        parts = parse_step_id(approval_id)
+        if parts is None:
+            return None
+        starts = await self._starts(self._topics.receipts, parts.workflow_id, since_ms - _SKEW_MS)
+        ends = await self._broker.end_offsets(list(starts))
+        found: Receipt | None = None
+        reader = await self._broker.reader()
+        try:
+            reader.assign(starts)
+            async for records in read_up_to(reader, ends):
+                for record in records:
+                    one = _readable(decode_receipt, record)
+                    if one is not None and one.answer_id == answer_id and (found is None or one.status == "accepted"):
+                        found = one
+        finally:
+            await reader.close()
+        return found
+
     async def mesh(self) -> str:
         """What names this mesh among all, in the answers that are signed for it."""
         return mesh_of(self._topics.prefix, await self._broker.cluster_id())
@@ -332,12 +357,15 @@ class Client:
         output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
         target: str = "",
+        operation: str = "",
     ) -> str:
         """Send an operator's command and return its id.
 
         Its receipt says what became of it (`command_receipts`); `order` waits for that.
+        `operation`: what the command is a part of; its id is made of that, and a workflow obeys one
+        command of an operation.
         """
-        command_id = f"command-{self._entropy.token()}"
+        command_id = command_id_of(operation, workflow_id) if operation else f"command-{self._entropy.token()}"
         record = encode_command(
             topics=self._topics,
             command=command,
@@ -352,6 +380,7 @@ class Client:
             output=output,
             order=about,
             target=target,
+            operation=operation,
         )
         await self._send([record])
         return command_id
@@ -369,6 +398,7 @@ class Client:
         output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
         target: str = "",
+        operation: str = "",
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> CommandReceipt:
         """Send an operator's command, and wait for the receipt, which says whether it is accepted.
@@ -389,6 +419,7 @@ class Client:
             output=output,
             about=about,
             target=target,
+            operation=operation,
         )
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
         if command_id not in found:

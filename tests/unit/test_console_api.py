@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from openapi_answers import Answers
 from sample_mesh import approved, event_cause, started, workflow
 
+from mesh.codec.operations import Ordered
 from mesh.console.api.answers import JSON, PROBLEM
 from mesh.console.api.document import document
 from mesh.console.api.endpoint import Endpoint
@@ -35,6 +36,8 @@ KNOWN: dict[str, dict[str, str]] = {
     "/api/v1/approval": {"id": approval_id()},
     "/api/v1/workflow": {"id": workflow(1), "payloads": "1"},
     "/api/v1/dead-letter": {"id": "0/0"},
+    "/api/v1/operation": {"id": "op-known"},
+    "/api/v1/operation/results": {"id": "op-known"},
 }
 
 
@@ -65,7 +68,16 @@ class Program:
 async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     async with small_mesh(tmp_path, receipt_s=0.05) as found:
         await until(lambda: found.console.desk.projector.status is not None)
+        await order(found)
         yield found
+
+
+async def order(mesh: Mesh) -> None:
+    """Order something of a workflow, as the operation that requests ask for."""
+    ordered = Ordered(
+        operation="op-known", command="retry", total=1, chunks=0, rate=1, by=OPERATOR_NAME, reason="why", at_ms=1
+    )
+    await mesh.console.desk.order(ordered, [workflow(3)])
 
 
 # The document -------------------------------------------------------------------------------------
@@ -117,6 +129,7 @@ async def test_what_is_not_there_is_a_problem_that_says_what_is(mesh: Mesh) -> N
         "/api/v1/workflow": {"id": "no"},
         "/api/v1/incident": {"cause": "no"},
         "/api/v1/dead-letter": {"id": "0/99"},
+        "/api/v1/operation": {"id": "no"},
     }.items():
         assert "no" in (await olga.get(path, status=404, **wanted))["detail"].lower()
     found = await olga.client.get("/api/v1/nothing")

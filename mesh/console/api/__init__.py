@@ -6,7 +6,10 @@ those of the pages.
     answers     who asks, errors as RFC 9457 has them, and how a value becomes an answer
     endpoint    what an endpoint is: its place, what it takes and gives
     approvals   what waits for people, and answers
-    mesh        workflows, incidents, dead letters, agents, the mesh as a whole
+    mesh        workflows, incidents, agents, the mesh as a whole
+    commands    what operators order of one workflow
+    operations  and of many
+    letters     dead letters, and what operators do about them
     table       all endpoints, and their routes
     document    the same as OpenAPI 3.1
 """

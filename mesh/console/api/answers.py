@@ -24,6 +24,7 @@ _log = structlog.get_logger()
 
 PROBLEM: Final = "application/problem+json"
 JSON: Final = "application/json"
+USED: Final = "this Idempotency-Key was used for another request; take a fresh one for each"
 _BEARER: Final = {"www-authenticate": "Bearer"}
 _TRY_AGAIN: Final = {"retry-after": "2"}
 

@@ -10,7 +10,8 @@ import msgspec
 
 from mesh.codec.approvals import Receipt
 from mesh.codec.links import approval_link
-from mesh.console.api.answers import Refused
+from mesh.codec.times import rfc3339
+from mesh.console.api.answers import USED, Refused
 from mesh.console.api.endpoint import PAGED, Asking, Endpoint, Parameter, Told
 from mesh.console.desk import Desk, Forbidden
 from mesh.console.pages.approvals import Known, may_see
@@ -138,6 +139,9 @@ async def _answer(asking: Asking) -> Receipt | Told:
     given: Answer = asking.body
     desk, reader = asking.desk, asking.reader
     _check(given)
+    answer_id = f"answer-key-{asking.once}" if asking.once else ""
+    if answer_id and (before := await _before(desk, given, answer_id)) is not None:
+        return _checked(before)
     found = await _look_up(desk, reader, given.approval_id)
     waiting = found.known.waiting
     if waiting is None:
@@ -162,6 +166,7 @@ async def _answer(asking: Asking) -> Receipt | Told:
             to=given.to,
             question=given.question,
             on_behalf=given.on_behalf or _giver(found.known),
+            answer_id=answer_id,
             timeout_s=desk.config.receipt_s,
         )
     except TimeoutError:
@@ -170,9 +175,43 @@ async def _answer(asking: Asking) -> Receipt | Told:
             message="Sent, not decided yet: no router has answered. It counts when one does; look at the approval again.",
         )
         return Told(value=sent, status=202)
+    if answer_id and receipt.status != "accepted":
+        # the same may have been sent a moment ago, and counts
+        await desk.wait_shown(lambda db: queries.answer(db, answer_id))
+        receipt = await _before(desk, given, answer_id) or receipt
+    return _checked(receipt)
+
+
+def _checked(receipt: Receipt) -> Receipt:
+    """Raises `Refused` if the answer does not count."""
     if receipt.status != "accepted":
         raise Refused(409, receipt.message or receipt.code, kind=receipt.code, receipt=receipt)
     return receipt
+
+
+async def _before(desk: Desk, given: Answer, answer_id: str) -> Receipt | None:
+    """The receipt of the answer when it came first; None: nothing is decided yet."""
+    row = await desk.log(lambda db: queries.answer(db, answer_id))
+    if row is None:
+        return None
+    if row.approval_id != given.approval_id:
+        raise Refused(422, USED)
+    receipt = await desk.client.receipt_of(answer_id, row.approval_id, since_ms=row.at_ms)
+    if receipt is not None and receipt.status == row.status:
+        return receipt
+    approval = await desk.log(lambda db: queries.approval(db, row.approval_id))
+    is_closed = approval is not None and approval.closed_at_ms is not None
+    return Receipt(
+        approval_id=row.approval_id,
+        answer_id=answer_id,
+        status="accepted" if row.status == "accepted" else "refused",
+        code=row.code,
+        verdict=approval.verdict if approval is not None else "",
+        closed=is_closed,
+        message=row.message,
+        by=row.by,
+        at=rfc3339(row.at_ms),
+    )
 
 
 def _check(given: Answer) -> None:
@@ -236,11 +275,12 @@ ENDPOINTS: Final = (
         _answer,
         Receipt,
         takes=Answer,
+        writes=True,
         others={202: (Sent, "It is sent, and no router has decided on it yet.")},
         refuses={
             404: "There is no such approval.",
             409: "The answer does not count; `receipt` says why, if a router has said so.",
-            422: "A reason is missing, or a text is too long.",
+            422: "A reason is missing, a text is too long, or the key was used before.",
             429: "The person has sent many answers in the last minute.",
         },
     ),

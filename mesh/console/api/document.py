@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from mesh.console.api.answers import JSON, PROBLEM, Problem
-from mesh.console.api.endpoint import SCHEMAS, Endpoint, Parameter
+from mesh.console.api.endpoint import ONCE, SCHEMAS, Endpoint, Parameter
 
 _REF: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final = {
@@ -26,6 +26,12 @@ _OF_FORMS: Final = {
     411: "The request says no length.",
     413: "It is too large.",
     415: "The body is not application/json.",
+}
+_ONCE: Final[dict[str, Any]] = {
+    "name": ONCE,
+    "in": "header",
+    "description": "The same request under the same key does nothing twice, at whichever console, and has the same answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _LISTED: Final = re.compile(r"Listed_(\w+)_")
 
@@ -78,7 +84,7 @@ def _operation(one: Endpoint, schemas: Mapping[Any, dict[str, Any]]) -> dict[str
     return {
         "operationId": one.name,
         "summary": one.about,
-        "parameters": [_parameter(parameter) for parameter in one.parameters],
+        "parameters": [*map(_parameter, one.parameters), *([_ONCE] if one.writes else [])],
         **({"requestBody": {"required": True, "content": body}} if body else {}),
         "responses": responses,
     }

@@ -6,6 +6,7 @@ document is made of them, so the two can't differ.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -13,11 +14,15 @@ from starlette.requests import Request
 
 from mesh.codec.times import parse_rfc3339
 from mesh.console.desk import Desk
-from mesh.console.parameters import BadParameter, Parameters
+from mesh.console.parameters import BadParameter, Parameters, span_ms_of
 from mesh.console.staff import Reader
 
 ROWS: Final = 50  # of a page, unless more are asked for
 MOST_ROWS: Final = 1_000
+
+ONCE: Final = "Idempotency-Key"
+_LONGEST_KEY: Final = 255
+_DIGITS: Final = 32  # of a hash
 
 Kind = Literal["text", "id", "flag", "rows", "span", "moment"]
 SCHEMAS: Final[Mapping[Kind, dict[str, Any]]] = {
@@ -65,21 +70,21 @@ class Given(Parameters):
     def moment_ms(self, name: str, now_ms: int) -> int | None:
         """A time, or how long before now it was; None: not given."""
         given = self[name]
-        if not given:
-            return None
-        with suppress(BadParameter):
-            span = self.span_ms(name)
-            return None if span is None else now_ms - span
-        try:
-            return parse_rfc3339(given if "T" in given else f"{given}T00:00:00Z")
-        except ValueError as error:
-            raise BadParameter(
-                f"{name} can't be {given!r}; write 2h, 7d, 2026-11-20 or 2026-11-20T08:00:00Z"
-            ) from error
+        return moment_of(name, given, now_ms) if given else None
 
     @property
     def after(self) -> str | None:
         return self["after"] or None
+
+
+def moment_of(name: str, given: str, now_ms: int) -> int:
+    """The time that a text means: a time, or how long before now it was. Raises `BadParameter`."""
+    with suppress(BadParameter):
+        return now_ms - span_ms_of(name, given)
+    try:
+        return parse_rfc3339(given if "T" in given else f"{given}T00:00:00Z")
+    except ValueError as error:
+        raise BadParameter(f"{name} can't be {given!r}; write 2h, 7d, 2026-11-20 or 2026-11-20T08:00:00Z") from error
 
 
 class Asking(NamedTuple):
@@ -90,6 +95,19 @@ class Asking(NamedTuple):
     given: Given
     body: Any
     request: Request
+
+    @property
+    def once(self) -> str:
+        """What names this request of this person at every console; empty: nothing does.
+
+        It becomes a part of the ids of what is sent, so that the log itself knows a repeat.
+        """
+        given = self.request.headers.get(ONCE)
+        if given is None:
+            return ""
+        if not 1 <= len(given) <= _LONGEST_KEY or not given.isascii() or not given.isprintable():
+            raise BadParameter(f"the header {ONCE} has from 1 to {_LONGEST_KEY} printable characters of ASCII")
+        return sha256(f"{self.reader.name}\0{given}".encode()).hexdigest()[:_DIGITS]
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,8 +124,9 @@ Serve = Callable[[Asking], Awaitable[Any]]
 class Endpoint(NamedTuple):
     """`gives`: the type of a 200's value. `others`: further ones, by their status.
 
-    `needs_all`: only for those who see everything. `refuses`: statuses of problems, besides those
-    that every endpoint has, and what they mean.
+    `needs_all`: only for those who see everything. `writes`: it takes an `Idempotency-Key`, and the
+    same request under the same key does nothing twice. `refuses`: statuses of problems, besides
+    those that every endpoint has, and what they mean.
     """
 
     method: Literal["GET", "POST"]
@@ -119,6 +138,7 @@ class Endpoint(NamedTuple):
     parameters: Sequence[Parameter] = ()
     takes: Any = None
     needs_all: bool = False
+    writes: bool = False
     others: Mapping[int, tuple[Any, str]] = {}
     refuses: Mapping[int, str] = {}
 

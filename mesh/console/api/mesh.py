@@ -1,16 +1,13 @@
-"""Workflows, incidents, dead letters, agents and the mesh as a whole, for programs."""
+"""Workflows, incidents, agents and the mesh as a whole, for programs."""
 
 from typing import Any, Final
 
 from mesh.console.api.answers import Refused
 from mesh.console.api.endpoint import PAGED, Asking, Endpoint, Parameter
-from mesh.console.pages.letters import STATES as LETTER_STATES
-from mesh.console.pages.letters import place_of
 from mesh.console.pages.workflow import forbid_foreign
 from mesh.console.pages.workflows import STATES, of_state, where_of
 from mesh.core.state import Workflow
 from mesh.errors import NotFound
-from mesh.inspection.documents.letters import Letter, letter_document
 from mesh.inspection.documents.meshes import Agents, MeshDocument, agent_document, mesh_document
 from mesh.inspection.documents.pages import Listed, listed
 from mesh.inspection.documents.people import Me, me_document
@@ -26,7 +23,6 @@ from mesh.inspection.documents.workflows import (
 )
 from mesh.inspection.mesh_status import MeshStatus
 from mesh.inspection.read_model import queries
-from mesh.inspection.read_model.queries import LetterFilter
 from mesh.inspection.read_model.where import Where
 
 _STEPS_NAMED: Final = 5  # of one workflow in a list; all are counted
@@ -116,30 +112,6 @@ async def _incident(asking: Asking) -> CauseAndIncidents:
     return await asking.desk.log(found)
 
 
-# Dead letters -------------------------------------------------------------------------------------
-
-
-async def _letters(asking: Asking) -> Listed[Letter]:
-    given = asking.given
-    wanted = LetterFilter(
-        statuses=LETTER_STATES[given["state"] or "new"],
-        topic=given["topic"] or None,
-        code=given["reason"] or None,
-        route=given["route"] or None,
-    )
-    page = await asking.desk.log(lambda db: queries.dead_letters(db, wanted, limit=given.rows, after=given.after))
-    return listed([letter_document(row) for row in page], page)
-
-
-async def _letter(asking: Asking) -> Letter:
-    name = asking.given["id"]
-    partition, offset = place_of(name)
-    row = await asking.desk.log(lambda db: queries.dead_letter(db, partition, offset))
-    if row is None:
-        raise NotFound(f"There is no dead letter {name}, or its memory has ended.")
-    return letter_document(row)
-
-
 # The mesh -----------------------------------------------------------------------------------------
 
 
@@ -223,33 +195,6 @@ ENDPOINTS: Final = (
         parameters=(Parameter("cause", "Its id.", "id", is_needed=True), _SINCE, *PAGED),
         needs_all=True,
         refuses={404: "No workflow waits because of it."},
-    ),
-    Endpoint(
-        "GET",
-        "/api/v1/dead-letters",
-        "listDeadLetters",
-        "Dead letters, the last first.",
-        _letters,
-        Listed[Letter],
-        parameters=(
-            Parameter("state", "new without it.", choices=tuple(LETTER_STATES)),
-            Parameter("reason", "Those with this code."),
-            Parameter("topic", "Those whose originals came on this topic."),
-            Parameter("route", "Those of this route."),
-            *PAGED,
-        ),
-        needs_all=True,
-    ),
-    Endpoint(
-        "GET",
-        "/api/v1/dead-letter",
-        "showDeadLetter",
-        "One dead letter.",
-        _letter,
-        Letter,
-        parameters=(Parameter("id", "PARTITION/OFFSET.", "id", is_needed=True),),
-        needs_all=True,
-        refuses={404: "There is none, or its memory has ended."},
     ),
     Endpoint(
         "GET", "/api/v1/agents", "listAgents", "Agents, their replicas and schemas.", _agents, Agents, needs_all=True

@@ -6,13 +6,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mesh.console.api import approvals, mesh
+from mesh.console.api import approvals, commands, letters, mesh, operations
 from mesh.console.api.answers import answer, problem, served
 from mesh.console.api.document import document
 from mesh.console.api.endpoint import Endpoint
 from mesh.console.desk import Desk
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (*mesh.ENDPOINTS, *approvals.ENDPOINTS)
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *mesh.ENDPOINTS,
+    *approvals.ENDPOINTS,
+    *commands.ENDPOINTS,
+    *operations.ENDPOINTS,
+    *letters.ENDPOINTS,
+)
 DOCUMENT: Final = "/api/openapi.json"
 
 
@@ -30,7 +36,7 @@ async def _document(_: Request) -> Response:
 
 
 async def _nothing(request: Request) -> Response:
-    methods = [one.method for one in ENDPOINTS if one.path == request.url.path]
+    methods: list[str] = [one.method for one in ENDPOINTS if one.path == request.url.path]
     methods += ["GET"] if request.url.path == DOCUMENT else []
     if methods:
         allowed = {"allow": ", ".join(methods)}

@@ -1,0 +1,119 @@
+"""What operators order of one workflow, for programs.
+
+Owns what a command needs before it is sent. Whether it is obeyed is for the workflow's owner to
+decide. A command under an `Idempotency-Key` carries an operation that is made of the key, and a
+workflow obeys one command of an operation: so the log itself knows a repeat.
+"""
+
+import re
+from typing import Final, get_args
+
+import msgspec
+
+from mesh.console.api.answers import USED, Refused
+from mesh.console.api.endpoint import Asking, Endpoint, Told
+from mesh.console.desk import Desk
+from mesh.console.pages.operations import REASON, forbid_no_operator
+from mesh.errors import NotFound
+from mesh.inspection.documents.orders import Obeyed, Order, SentCommand, Whole, obeyed_document
+from mesh.inspection.read_model import queries
+
+_WHOLE: Final = get_args(Whole)
+_REASONED: Final = frozenset({"cancel", "pause", "complete"})
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+async def _command(asking: Asking) -> Obeyed | Told:
+    given: Order = asking.body
+    desk, reader = asking.desk, asking.reader
+    forbid_no_operator(reader)
+    _check(given)
+    operation = f"key-{asking.once}" if asking.once else ""
+    if operation and (before := await _before(desk, given, operation)) is not None:
+        return before
+    if await desk.log(lambda db: queries.workflow_row(db, given.workflow_id)) is None:
+        raise NotFound(f"There is no workflow {given.workflow_id}, or its memory has ended. Nothing was sent.")
+    try:
+        receipt = await desk.client.order(
+            given.command,
+            given.workflow_id,
+            by=reader.name,
+            reason=given.reason,
+            step=given.step,
+            to=given.to,
+            input=given.input,
+            output=given.output,
+            operation=operation,
+            timeout_s=desk.config.receipt_s,
+        )
+    except TimeoutError as error:
+        sent = SentCommand(
+            command_id=operation, workflow_id=given.workflow_id, message=f"Sent, not decided yet: {error}"
+        )
+        return Told(value=sent, status=202)
+    # the log and not the receipt: under a key it says what became of the first
+    row = await desk.wait_shown(lambda db: queries.command(db, receipt.command_id))
+    if row is not None:
+        return obeyed_document(row)
+    return Obeyed(
+        command_id=receipt.command_id,
+        workflow_id=receipt.workflow_id,
+        command=receipt.command,
+        accepted=receipt.status == "accepted",
+        code=receipt.code,
+        message=receipt.message,
+        by=receipt.by,
+        at=receipt.at,
+    )
+
+
+async def _before(desk: Desk, given: Order, operation: str) -> Obeyed | None:
+    """What became of it when it came first; None: nothing is decided yet."""
+    found = await desk.log(lambda db: queries.commands_of(db, operation))
+    for row in found.values():
+        if (row.command, row.workflow_id) != (given.command, given.workflow_id):
+            raise Refused(422, USED)
+        return obeyed_document(row)
+    return None
+
+
+def _check(given: Order) -> None:
+    why = _why_not(given)
+    if why:
+        raise Refused(422, f"{why}; nothing was sent")
+
+
+def _why_not(given: Order) -> str:
+    command = given.command
+    route, _, key = given.workflow_id.partition(":")
+    if not (route and key):
+        return f"`workflow_id` {given.workflow_id!r} is not a workflow's id (<route>:<key>)"
+    if len(given.reason) > REASON:
+        return f"the reason has {len(given.reason):,} characters, and {REASON:,} are possible"
+    if command in _REASONED and not given.reason.strip():
+        return f"{command} needs a `reason`: it is kept in the log"
+    if command in _WHOLE and given.step is not None:
+        return f"{command} is for a workflow as a whole: leave out `step`"
+    if (given.output is not msgspec.UNSET) != (command == "complete") or (command == "complete" and not given.step):
+        return "`output` goes with complete, which names a `step`"
+    if given.input is not msgspec.UNSET and command != "retry":
+        return "`input` goes with retry"
+    if (command == "migrate") != bool(given.to) or (given.to and not _DIGEST.fullmatch(given.to)):
+        return "`to` is the whole digest of a version, and goes with migrate"
+    return ""
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST",
+        "/api/v1/commands",
+        "command",
+        "Order something of one workflow, and wait for the decision.",
+        _command,
+        Obeyed,
+        takes=Order,
+        writes=True,
+        others={202: (SentCommand, "It is sent, and no router has decided on it yet.")},
+        refuses={404: "There is no such workflow.", 422: "Something is missing, or the key was used before."},
+    ),
+)
