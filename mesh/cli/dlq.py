@@ -14,14 +14,15 @@ from rich.text import Text
 
 from mesh.cli.choice import Among, pick
 from mesh.cli.grammar import NounGroup
-from mesh.cli.letters import FilterOptions, discard, letter_filter, letter_filters, redrive
-from mesh.cli.options import page_size, paged, show_page
+from mesh.cli.letters import FilterOptions, discard, letter_filter, letter_filters, parameters_of, redrive
+from mesh.cli.options import FOR_PROGRAMS, page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
 from mesh.cli.text.tables import plain_table
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
 from mesh.codec.times import rfc3339
 from mesh.errors import MalformedRecord, NotFound
+from mesh.inspection.documents.pages import page_of
 from mesh.inspection.event_status import read_record
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Found, Page
@@ -61,7 +62,7 @@ def list_letters(
 ) -> None:
     """List dead letters that wait for an operator, the last first."""
     wanted = letter_filter(session, statuses=STATUSES[status], places=None, **given)
-    page = session.run(_list(session, limit, after, wanted))
+    page = session.run(_list(session, limit, after, wanted, status))
     show_page(
         session,
         page,
@@ -92,7 +93,14 @@ def _handled(row: DeadLetterRow, now_ms: int) -> str:
     return f"{row.status} by {row.handled_by}{why} {ago(row.handled_at_ms or now_ms, now_ms)}"
 
 
-async def _list(session: Session, limit: int | None, after: str | None, wanted: LetterFilter) -> Page[DeadLetterRow]:
+async def _list(
+    session: Session, limit: int | None, after: str | None, wanted: LetterFilter, status: str
+) -> Page[DeadLetterRow]:
+    if session.api is not None:
+        size = min(page_size(session, limit), FOR_PROGRAMS)
+        state = "new" if status == "open" else status
+        found = await session.api.letters(state=state, limit=size, after=after, **parameters_of(wanted))
+        return page_of(found, lambda one: one.row)
     async with session.model() as (_, model):
         return queries.dead_letters(model.db, wanted, limit=page_size(session, limit), after=after)
 

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import reduce
-from typing import Any, Final, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
 
 import click
 from rich.text import Text
@@ -20,10 +20,15 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, one_line, printable
 from mesh.codec.handlings import LetterPlace
 from mesh.codec.redrive import By
+from mesh.codec.times import rfc3339
 from mesh.errors import NotFound, OperatorError
+from mesh.inspection.documents.orders import LettersOrder
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import DeadLetterRow, LetterFilter
-from mesh.inspection.redriving import Redriving, Verdict
+from mesh.inspection.redriving import PORTION, Redriving, Verdict
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 STYLES: Final = {"redriven": "green", "discarded": "green", "stays": "yellow"}
 _KINDS: Final = 20  # of letters in a preview; all are counted
@@ -52,9 +57,13 @@ class _Given(FilterOptions):
 
 
 class _Order(NamedTuple):
-    """What is wanted: `verb` is the word for what becomes of each letter."""
+    """What is wanted: `verb` is the word for what becomes of each letter.
+
+    `path`: the word of the console's API.
+    """
 
     verb: str
+    path: str
     plan: Callable[[Redriving, Sequence[DeadLetterRow]], AsyncIterator[Verdict]]
     act: Callable[[Redriving, Sequence[DeadLetterRow]], AsyncIterator[Verdict]]
 
@@ -115,7 +124,7 @@ def redrive(session: Session, **given: Unpack[_Given]) -> None:
     A letter goes back once: what is redriven is noted on the dead-letter topic, where every
     operator's command sees it. Exits with 1 if any stays.
     """
-    _run(session, _Order("redriven", Redriving.planned, Redriving.redrive), given)
+    _run(session, _Order("redriven", "redrive", Redriving.planned, Redriving.redrive), given)
 
 
 @click.command(short_help="Say that nothing is to be done about dead letters.")
@@ -125,29 +134,66 @@ def discard(session: Session, **given: Unpack[_Given]) -> None:
 
     Nothing is deleted: `mesh dlq list --status discarded` has them, with who and why.
     """
-    _run(session, _Order("discarded", Redriving.planned_discard, Redriving.discard), given)
+    _run(session, _Order("discarded", "discard", Redriving.planned_discard, Redriving.discard), given)
 
 
 def _run(session: Session, order: _Order, given: _Given) -> None:
     by = By(session.fresh_id(), given["by"], session.now_ms(), given["reason"])
     wanted = _filter(session, given)
-    planned = session.run(_each(session, order.plan, wanted, by, given, read_only=True))
+    planned = session.run(_work(session, order, wanted, by, given, dry_run=True)).verdicts
     if not planned:
         raise NotFound("no open dead letter is meant by this; `mesh dlq list --status all` has every one")
     if given["dry_run"]:
-        _tell(session, by, planned, dry_run=True)
+        _tell(session, None, planned)
         return
     if not session.as_json:
         _preview(session, order, planned)
-    if all(one.verdict == "stays" for one in planned):
-        done = planned
-    else:
+    done = _Done(by.operation, planned)
+    if not all(one.verdict == "stays" for one in planned):
         if not given["yes"]:
             session.confirm_apply()
-        done = session.run(_each(session, order.act, wanted, by, given, read_only=False))
-    _tell(session, by, done, dry_run=False)
-    if any(one.verdict == "stays" for one in done):
+        done = session.run(_work(session, order, wanted, by, given, dry_run=False))
+    _tell(session, done.operation, done.verdicts)
+    if any(one.verdict == "stays" for one in done.verdicts):
         sys.exit(FAILED)
+
+
+class _Done(NamedTuple):
+    """What became of the letters, or would, and the name of the operation."""
+
+    operation: str
+    verdicts: list[Verdict]
+
+
+async def _work(
+    session: Session, order: _Order, wanted: LetterFilter, by: By, given: _Given, *, dry_run: bool
+) -> _Done:
+    if session.api is not None:
+        return await _work_at_console(session.api, order, wanted, given, dry_run=dry_run)
+    what = order.plan if dry_run else order.act
+    return _Done(by.operation, await _each(session, what, wanted, by, given, read_only=dry_run))
+
+
+async def _work_at_console(api: "Api", order: _Order, wanted: LetterFilter, given: _Given, *, dry_run: bool) -> _Done:
+    """The same in the name of the token's person, some letters at a time."""
+    ids = [place.id for place in wanted.places or ()]
+    if not ids:
+        ids = [one.id for one in await api.all_letters(state="new", **parameters_of(wanted)) if one.status == "open"]
+    operation, verdicts = "", list[Verdict]()
+    for start in range(0, len(ids), PORTION):
+        some = LettersOrder(
+            ids=tuple(ids[start : start + PORTION]), reason=given["reason"], again=given["again"], dry_run=dry_run
+        )
+        found = await api.settle(order.path, some)
+        operation = operation or found.operation or ""
+        verdicts += found.dead_letters
+    return _Done(operation, sorted(verdicts, key=lambda one: _place(one.id)))
+
+
+def parameters_of(wanted: LetterFilter) -> dict[str, str | int | None]:
+    """The filter as the console's API takes it."""
+    since = None if wanted.since_ms is None else rfc3339(wanted.since_ms)
+    return {"topic": wanted.topic, "reason": wanted.code, "route": wanted.route, "since": since}
 
 
 def _filter(session: Session, given: _Given) -> LetterFilter:
@@ -209,12 +255,12 @@ def _preview(session: Session, order: _Order, planned: Sequence[Verdict]) -> Non
         session.show(Text(f"  and {len(kinds) - _KINDS:,} other kinds", style="dim"))
 
 
-def _tell(session: Session, by: By, done: Sequence[Verdict], *, dry_run: bool) -> None:
+def _tell(session: Session, operation: str | None, done: Sequence[Verdict]) -> None:
+    """`operation` None: it was a dry run."""
     counts = Counter[str](one.verdict for one in done)
     if session.as_json:
-        operation = None if dry_run else by.operation
         said = {name: counts[name] for name in STYLES}
-        session.emit({"dry_run": dry_run, "operation": operation, "counts": said, "dead_letters": done})
+        session.emit({"dry_run": operation is None, "operation": operation, "counts": said, "dead_letters": done})
         return
     for one in done:
         line = Text(f"{one.verdict:<9}", style=STYLES[one.verdict]) + Text(f"  {one.id}", style="bold")
@@ -223,5 +269,5 @@ def _tell(session: Session, by: By, done: Sequence[Verdict], *, dry_run: bool) -
         line.append(f"  {printable(one.message)}" if one.message else "", style="default")
         session.show(line)
     said_counts = ", ".join(f"{counts[name]:,} {name}" for name in STYLES if counts[name])
-    end = "; this was a dry run, nothing is done" if dry_run else ""
+    end = "; this was a dry run, nothing is done" if operation is None else ""
     session.note(f"{counted(len(done), 'dead letter')}: {said_counts}{end}")

@@ -7,9 +7,9 @@ them, and routers carry them out.
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 from rich.text import Text
@@ -22,12 +22,22 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, counted, one_line, printable
 from mesh.cli.text.tables import plain_table
 from mesh.codec.operations import Ordered, Stopped, encode_operation
-from mesh.codec.times import rfc3339
+from mesh.codec.times import parse_rfc3339
 from mesh.errors import OperatorError, TopicMissing
-from mesh.inspection.operations import VERDICTS, Result, Verdict, known, results, standing, tallied
+from mesh.inspection.documents.orders import (
+    OperationItem,
+    StopOrder,
+    WorkflowResult,
+    operation_document,
+    result_document,
+)
+from mesh.inspection.operations import VERDICTS, Verdict, known, results, tallied
 from mesh.inspection.read_model import ReadModel
 from mesh.ports import Broker
 from mesh.services.operations import Operation, OperationsReader, send
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 _POLL_S: Final = 0.25
 STYLES: Final[dict[Verdict, str]] = {"done": "green", "refused": "red", "waiting": "yellow", "not sent": "yellow"}
@@ -39,14 +49,12 @@ class View(NamedTuple):
     `results`: of each workflow, where they are shown.
     """
 
-    operation: Operation
-    ordered: Ordered
-    counts: dict[Verdict, int]
-    results: Sequence[Result] = ()
+    item: OperationItem
+    results: Sequence[WorkflowResult] = ()
 
     @property
-    def standing(self) -> str:
-        return standing(self.operation, self.counts)
+    def counts(self) -> dict[Verdict, int]:
+        return self.item.counts
 
 
 @click.group(cls=NounGroup, short_help="List what was ordered of many workflows at once.")
@@ -64,22 +72,22 @@ def operations() -> None:
 @mesh_command
 def list_operations(session: Session) -> None:
     """List bulk operations, the last first."""
-    views = session.run(_all(session))
+    items = session.run(_all(session))
     if session.as_json:
-        session.emit({"operations": [_document(view) for view in views], "total": len(views)})
-    elif not views:
+        session.emit({"operations": items, "total": len(items)})
+    elif not items:
         session.show("No operations.")
     else:
         table = plain_table("OPERATION", "COMMAND", "STATUS", "BEGUN", "BY", "WORKFLOWS", "WHY", whole=["OPERATION"])
-        for view in views:
+        for one in items:
             table.add_row(
-                Text(view.operation.id, style="bold"),
-                view.ordered.command,
-                view.standing,
-                ago(view.ordered.at_ms, session.now_ms()),
-                Text(printable(view.ordered.by)),
-                said(view.counts),
-                Text(one_line(view.ordered.reason), style="dim"),
+                Text(one.id, style="bold"),
+                one.command,
+                one.status,
+                ago(parse_rfc3339(one.at), session.now_ms()),
+                Text(printable(one.by)),
+                said(one.counts),
+                Text(one_line(one.reason), style="dim"),
             )
         session.show(table)
 
@@ -102,57 +110,82 @@ def stop(session: Session, *, part: str, by: str, reason: str) -> None:
 
     What is sent already is decided on as ever. Nothing is undone.
     """
-    view = session.run(_stop(session, part, by, reason))
+    item = session.run(_stop(session, part, by, reason))
     if session.as_json:
-        session.emit(_document(view))
+        session.emit(item)
         return
-    session.show(Text("stopped", style="bold green") + Text(f"  {view.operation.id}: {said(view.counts)}"))
+    session.show(Text("stopped", style="bold green") + Text(f"  {item.id}: {said(item.counts)}"))
 
 
-async def _all(session: Session) -> list[View]:
+async def _all(session: Session) -> list[OperationItem]:
+    if session.api is not None:
+        return await session.api.operations()
     async with opened(session) as (_, model, reader):
-        return [View(one, ordered, tallied(model.db, one)) for one, ordered in known(reader.operations)]
+        return [_item(model, one, ordered) for one, ordered in known(reader.operations)]
 
 
 async def _one(session: Session, part: str) -> View:
+    if session.api is not None:
+        return await at_console(session.api, (await _pick_at_console(session, session.api, part, changes=False)).id)
     async with opened(session) as (_, model, reader):
-        return with_results(model, _view(model, reader, _pick(session, reader, part, changes=False)))
+        return with_results(model, reader, _view(model, reader, _pick(session, known_ids(reader), part, changes=False)))
 
 
-async def _stop(session: Session, part: str, by: str, reason: str) -> View:
+async def _stop(session: Session, part: str, by: str, reason: str) -> OperationItem:
+    if session.api is not None:
+        item = await _pick_at_console(session, session.api, part, changes=True)
+        _check_stoppable(item)
+        return await session.api.stop(StopOrder(operation=item.id, reason=reason))
     async with opened(session, read_only=False) as (broker, model, reader):
-        found = _pick(session, reader, part, changes=True)
-        operation = reader.operations[found]
-        if operation.stopped is not None:
-            raise OperatorError(f"operation {found} was stopped by {printable(operation.stopped.by)} before")
-        if not operation.is_to_send:
-            raise OperatorError(f"all commands of operation {found} are sent: `mesh operations show {found}`")
+        found = _pick(session, known_ids(reader), part, changes=True)
+        _check_stoppable(_view(model, reader, found).item)
         stopped = Stopped(operation=found, by=by, reason=reason, at_ms=session.now_ms())
         await send(broker, [encode_operation(stopped, topics=session.topics)])
         await reader.refresh()
-        return _view(model, reader, found)
+        return _view(model, reader, found).item
 
 
-def _pick(session: Session, reader: OperationsReader, part: str, *, changes: bool) -> str:
-    ids = [one.id for one, _ in known(reader.operations)]
-    return pick(
-        session,
-        part,
-        among_ids(ids, what="operation", whats="operations", where="mesh operations list"),
-        changes=changes,
-    )
+def _check_stoppable(item: OperationItem) -> None:
+    if item.stopped is not None:
+        raise OperatorError(f"operation {item.id} was stopped by {printable(item.stopped.by)} before")
+    if item.sent >= item.total:
+        raise OperatorError(f"all commands of operation {item.id} are sent: `mesh operations show {item.id}`")
+
+
+async def at_console(api: "Api", operation_id: str) -> View:
+    """The operation as the console has it."""
+    return View(await api.operation(operation_id), await api.results(operation_id))
+
+
+async def _pick_at_console(session: Session, api: "Api", part: str, *, changes: bool) -> OperationItem:
+    items = {one.id: one for one in await api.operations()}
+    return items[_pick(session, list(items), part, changes=changes)]
+
+
+def known_ids(reader: OperationsReader) -> list[str]:
+    return [one.id for one, _ in known(reader.operations)]
+
+
+def _pick(session: Session, ids: Sequence[str], part: str, *, changes: bool) -> str:
+    among = among_ids(ids, what="operation", whats="operations", where="mesh operations list")
+    return pick(session, part, among, changes=changes)
 
 
 def _view(model: ReadModel, reader: OperationsReader, operation_id: str) -> View:
     operation = reader.operations[operation_id]
     if operation.ordered is None:
         raise OperatorError(f"operation {operation_id} was never ordered")
-    return View(operation, operation.ordered, tallied(model.db, operation))
+    return View(_item(model, operation, operation.ordered))
 
 
-def with_results(model: ReadModel, view: View) -> View:
+def _item(model: ReadModel, one: Operation, ordered: Ordered) -> OperationItem:
+    return operation_document(one, ordered, tallied(model.db, one))
+
+
+def with_results(model: ReadModel, reader: OperationsReader, view: View) -> View:
     """The same with what became of each workflow."""
-    return view._replace(results=results(model.db, view.operation))
+    found = results(model.db, reader.operations[view.item.id])
+    return view._replace(results=list(map(result_document, found)))
 
 
 @asynccontextmanager
@@ -174,24 +207,32 @@ async def opened(
 # Following ----------------------------------------------------------------------------------------
 
 
-async def follow(
-    session: Session, model: ReadModel, reader: OperationsReader, operation_id: str, timeout_s: float
-) -> View:
-    """Wait until everything is decided, or nothing more will be sent. Shows the progress."""
+async def follow(session: Session, look: Callable[[], Awaitable[View]], timeout_s: float) -> View:
+    """Look until everything is decided, or nothing more will be sent. Shows the progress."""
     until = time.monotonic() + timeout_s
     # a thousand lines would hide what matters: a terminal has one that changes
     is_shown = not session.as_json and session.err.is_terminal
     while True:
-        await model.catch_up()
-        await reader.refresh()
-        view = _view(model, reader, operation_id)
+        view = await look()
         if is_shown:
             click.echo(f"\r\x1b[K{said(view.counts)}", err=True, nl=False)
-        if view.standing != "running" or time.monotonic() >= until:
+        if view.item.status != "running" or time.monotonic() >= until:
             if is_shown:
                 click.echo(err=True)
             return view
         await asyncio.sleep(_POLL_S)
+
+
+async def look(model: ReadModel, reader: OperationsReader, operation_id: str) -> View:
+    """The operation as of now."""
+    await model.catch_up()
+    await reader.refresh()
+    return _view(model, reader, operation_id)
+
+
+async def look_at_console(api: "Api", operation_id: str) -> View:
+    """The same at the console, without a look at each workflow."""
+    return View(await api.operation(operation_id))
 
 
 # Telling ------------------------------------------------------------------------------------------
@@ -205,20 +246,20 @@ def said(found: dict[Verdict, int]) -> str:
 def tell(session: Session, view: View) -> None:
     """Show an operation with each workflow's result."""
     if session.as_json:
-        session.emit({"operation": _document(view), "workflows": [_result(one) for one in view.results]})
+        session.emit({"operation": view.item, "workflows": view.results})
         return
-    ordered, operation = view.ordered, view.operation
-    head = Text(f"{ordered.command}", style="bold") + Text(f"  {operation.id}: {view.standing}")
-    head.append(f", ordered by {printable(ordered.by)} {ago(ordered.at_ms, session.now_ms())}", style="default")
-    session.show(head, Text(f"  {one_line(ordered.reason)}", style="dim"))
-    if operation.stopped is not None:
-        why = f": {one_line(operation.stopped.reason)}" if operation.stopped.reason else ""
-        session.show(Text(f"  stopped by {printable(operation.stopped.by)}{why}", style="yellow"))
+    item = view.item
+    head = Text(f"{item.command}", style="bold") + Text(f"  {item.id}: {item.status}")
+    head.append(f", ordered by {printable(item.by)} {ago(parse_rfc3339(item.at), session.now_ms())}", style="default")
+    session.show(head, Text(f"  {one_line(item.reason)}", style="dim"))
+    if item.stopped is not None:
+        why = f": {one_line(item.stopped.reason)}" if item.stopped.reason else ""
+        session.show(Text(f"  stopped by {printable(item.stopped.by)}{why}", style="yellow"))
     for one in view.results:
-        line = Text(f"{one.verdict:<8}", style=STYLES[one.verdict])
+        line = Text(f"{one.result:<8}", style=STYLES[one.result])
         line.append(f"  {printable(one.workflow_id)}", style="bold")
-        line.append(f"  into {printable(one.into)}" if one.into and one.verdict == "done" else "", style="default")
-        if one.verdict in ("refused", "not sent"):
+        line.append(f"  into {printable(one.into)}" if one.into and one.result == "done" else "", style="default")
+        if one.result in ("refused", "not sent"):
             line.append(f"  {one.code}: {one_line(one.message)}", style="default")
         session.show(line)
     session.note(f"{counted(len(view.results), 'workflow')}: {said(view.counts)}")
@@ -228,33 +269,3 @@ def exit_if_refused(view: View) -> None:
     """Exit with 1 if a workflow's command was refused or not sent."""
     if view.counts["refused"] or view.counts["not sent"]:
         sys.exit(FAILED)
-
-
-def _result(one: Result) -> dict[str, object]:
-    said: dict[str, object] = {
-        "workflow_id": one.workflow_id,
-        "result": one.verdict,
-        "code": one.code,
-        "message": one.message,
-    }
-    return said | ({"into": one.into} if one.into else {})
-
-
-def _document(view: View) -> dict[str, object]:
-    ordered, stopped = view.ordered, view.operation.stopped
-    return {
-        "id": view.operation.id,
-        "command": ordered.command,
-        "status": view.standing,
-        "by": ordered.by,
-        "reason": ordered.reason,
-        "at": rfc3339(ordered.at_ms),
-        "filter": ordered.filter,
-        "rate": ordered.rate,
-        "total": ordered.total,
-        "sent": view.operation.sent,
-        "counts": view.counts,
-        "stopped": None
-        if stopped is None
-        else {"by": stopped.by, "reason": stopped.reason, "at": rfc3339(stopped.at_ms)},
-    }

@@ -212,7 +212,7 @@ class _NoBroker:
 def _needs_broker() -> OperatorError:
     return OperatorError(
         "this needs the broker, and MESH_CONSOLE_TOKEN_FILE is set, so the console is asked: give --broker URL. Over the "
-        "console there are mesh approvals, workflows list | show, incidents and status"
+        "console there are mesh approvals, workflows and its verbs, incidents, operations, dlq and status"
     )
 
 

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from mesh.codec.approvals import Receipt
 from mesh.codec.links import Pass
 from mesh.codec.operations import Ordered, Stopped, encode_operation
 from mesh.codec.redrive import By
@@ -46,6 +47,7 @@ from mesh.inspection.wording.plain import ago, clock_time, counted, duration, pr
 from mesh.ports import Broker, Clock
 from mesh.services.client import Client
 from mesh.services.operations import Operation, order, send
+from mesh.services.receipts import receipt_of
 
 _log = structlog.get_logger()
 
@@ -162,6 +164,10 @@ class Desk:
     async def undelivered(self, since_ms: int) -> int:
         """How many notices to people have failed since then."""
         return await count_undelivered(self._broker, self._topics, since_ms)
+
+    async def receipt_of(self, answer_id: str, approval_id: str, *, since_ms: int) -> Receipt | None:
+        """The receipt of an answer that was decided on before; None: it is no longer there."""
+        return await receipt_of(self._broker, self._topics, answer_id, approval_id, since_ms=since_ms)
 
     # What operators order -------------------------------------------------------------------------
 

@@ -5,8 +5,6 @@ topics. It does not know a workflow's inside. `mesh.Client` (made in `mesh.wirin
 for it; the command line uses it too.
 """
 
-import asyncio
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -32,8 +30,8 @@ from mesh.core.ids import parse_step_id, partition_of_key, person_id, run_id
 from mesh.core.inputs import AnswerKind, ApprovalOrder, Command, PersonalKind
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, RecordTooLarge, SenderError, TopicMissing
-from mesh.ports import Broker, Clock, Entropy, OutRecord, Reader, Record, TopicPartition
-from mesh.services.reading import LOOK_S, read_up_to, unread
+from mesh.ports import Broker, Clock, Entropy, OutRecord, Record, TopicPartition
+from mesh.services.reading import search_last
 from mesh.services.refusals import error_of
 
 Found = TypeVar("Found")
@@ -41,7 +39,6 @@ Found = TypeVar("Found")
 # published ones whose source the client remembers, so that their id alone is enough
 KEPT_EVENTS: Final = 10_000
 BATCH: Final = 1_000
-_SKEW_MS: Final = 60_000  # between the clock of an owner and that of the broker
 
 
 class AnswerKey(Protocol):
@@ -317,29 +314,6 @@ class Client:
             )
         return found
 
-    async def receipt_of(self, answer_id: str, approval_id: str, *, since_ms: int) -> Receipt | None:
-        """The receipt of an answer that was decided on before; None: the broker no longer has it.
-
-        `since_ms`: when that was, by the log. Of several under one id it is the one that counts.
-        """
-        parts = parse_step_id(approval_id)
-        if parts is None:
-            return None
-        starts = await self._starts(self._topics.receipts, parts.workflow_id, since_ms - _SKEW_MS)
-        ends = await self._broker.end_offsets(list(starts))
-        found: Receipt | None = None
-        reader = await self._broker.reader()
-        try:
-            reader.assign(starts)
-            async for records in read_up_to(reader, ends):
-                for record in records:
-                    one = _readable(decode_receipt, record)
-                    if one is not None and one.answer_id == answer_id and (found is None or one.status == "accepted"):
-                        found = one
-        finally:
-            await reader.close()
-        return found
-
     async def mesh(self) -> str:
         """What names this mesh among all, in the answers that are signed for it."""
         return mesh_of(self._topics.prefix, await self._broker.cluster_id())
@@ -498,25 +472,9 @@ class Client:
         reader = await self._broker.reader()
         try:
             reader.assign(starts)
-            return await _search(reader, ends, match, timeout_s)
+            return await search_last(reader, ends, match, timeout_s)
         finally:
             await reader.close()
-
-
-async def _search(
-    reader: Reader, ends: Mapping[TopicPartition, int], match: Callable[[Record], Found | None], timeout_s: float
-) -> Found | None:
-    deadline = time.monotonic() + timeout_s
-    last: Found | None = None
-    while (left := deadline - time.monotonic()) > 0 and (last is None or unread(reader, ends)):
-        # with a match in hand, what is left may hold no record (a
-        # marker), and must not be waited for
-        wait_s = 1.0 if last is None else LOOK_S
-        for record in await reader.poll(max_records=BATCH, timeout_s=min(left, wait_s)):
-            found = match(record)
-            last = found if found is not None else last
-        await asyncio.sleep(0)
-    return last
 
 
 def _readable(decode: Callable[[Record], Found], record: Record) -> Found | None:

@@ -8,11 +8,14 @@ records.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Reader, Record, TopicPartition
+
+Found = TypeVar("Found")
 
 SILENCE_S: Final = 30.0  # without a record, although an end was not reached
 BATCH: Final = 1_000
@@ -69,3 +72,20 @@ async def first_at(broker: Broker, where: TopicPartition, offset: int) -> Record
     finally:
         await reader.close()
     return None
+
+
+async def search_last(
+    reader: Reader, ends: Mapping[TopicPartition, int], match: Callable[[Record], Found | None], timeout_s: float
+) -> Found | None:
+    """The last match below `ends`; if there is none, the first to come. None: none in time."""
+    deadline = time.monotonic() + timeout_s
+    last: Found | None = None
+    while (left := deadline - time.monotonic()) > 0 and (last is None or unread(reader, ends)):
+        # with a match in hand, what is left may hold no record (a
+        # marker), and must not be waited for
+        wait_s = 1.0 if last is None else LOOK_S
+        for record in await reader.poll(max_records=BATCH, timeout_s=min(left, wait_s)):
+            found = match(record)
+            last = found if found is not None else last
+        await asyncio.sleep(0)
+    return last

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 from console_pages import OPERATOR_NAME, URL, Mesh, approval_id, small_mesh, until
-from sample_mesh import approved, workflow
+from sample_mesh import TOPICS, approved, workflow
+from test_console_api import order
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.adapters.system import SystemClock
@@ -18,6 +19,9 @@ from mesh.cli import session
 from mesh.cli.app import mesh as command
 from mesh.cli.exit_codes import BROKER, FAILED, NOT_FOUND, TIMED_OUT, USAGE
 from mesh.cli.remote.api import Api
+from mesh.codec.commands import decode_command
+from mesh.core import events as ev
+from mesh.ports import TopicPartition
 from mesh.settings import Settings
 
 ANA = "ana@example.org"
@@ -44,6 +48,7 @@ class Served:
         async with small_mesh(self.folder / "console", broker=broker, broker_url=url, receipt_s=0.2) as mesh:
             await until(lambda: mesh.console.desk.projector.status is not None)
             self.mesh: Mesh = mesh
+            await order(mesh)
             for name in (OPERATOR_NAME, ANA, "kim@example.org"):
                 self.tokens[name] = self.folder / f"{name}.token"
                 self.tokens[name].write_text(mesh.console.desk.tokens.make(name, days=1)[0] + "\n")
@@ -128,13 +133,32 @@ SAME = [
     "incidents --route other",
     "incidents --since 2000-01-01",
     "status",
+    "workflows --status paused",
+    "workflows retry --status incident --dry-run",
+    "workflows skip --cause CAUSE --dry-run",
+    "workflows cancel --route issue-triage --why x --dry-run",
+    "workflows pause --where status=='running' --why x --dry-run",
+    "workflows cancel --older-than 1s --why x --dry-run",
+    "dlq",
+    "dlq --status all",
+    "dlq --status redriven",
+    "dlq --topic nothing",
+    "dlq --since 2000-01-01 --limit 1",
+    "dlq redrive --all --dry-run",
+    "dlq redrive --id 0/0 --dry-run",
+    "dlq discard --all --dry-run",
+    "operations",
+    "operations show op-known",
+    "operations show known",
 ]
 
 
 def test_every_command_says_the_same_over_the_console_as_over_the_broker(served: Served) -> None:
+    [one] = json.loads(call("incidents", "--json").stdout)["causes"]
+    cause = one["cause"]
     for line in SAME:
         for options in ((), ("--json",)):
-            words = (*line.split(), *options)
+            words = (*line.replace("CAUSE", cause).split(), *options)
             near, far = call(*words), call(*words, served=served)
             assert near.exit_code == 0, (line, near.output)
             assert (far.exit_code, far.stdout) == (0, near.stdout), (line, far.output)
@@ -191,8 +215,13 @@ def test_what_goes_wrong_is_said_in_one_line_with_an_exit_code(served: Served) -
         (("incidents", "show", "zzzz"), NOT_FOUND, "no cause has 'zzzz' in its id"),
         (("workflows", "--where", "1 +"), USAGE, "column"),
         (("workflows", "--after", "x"), USAGE, "not the cursor of a page"),
-        (("workflows", "cancel", workflow(1), "--reason", "x"), USAGE, "give --broker URL"),
-        (("dlq",), USAGE, "give --broker URL"),
+        (("workflows", "cancel", workflow(2), "--reason", "x"), FAILED, "has ended: completed"),
+        (("workflows", "cancel", "repo#1", "--reason", "x"), NOT_FOUND, "give that whole id"),
+        (("workflows", "cancel", workflow(1), "--reason", "x"), TIMED_OUT, "not decided yet"),
+        (("workflows", "retry", "--route", "none", "--why", "x"), NOT_FOUND, "No workflow fits"),
+        (("operations", "stop", "op-none"), NOT_FOUND, "no operation has 'op-none'"),
+        (("dlq", "redrive", "--id", "0/99"), NOT_FOUND, "no such dead letter"),
+        (("agents",), USAGE, "give --broker URL"),
         (("approve", approval_id(), "--key", "none.pem"), USAGE, "leave out --key"),
     ):
         found = call(*words, served=served)
@@ -201,6 +230,76 @@ def test_what_goes_wrong_is_said_in_one_line_with_an_exit_code(served: Served) -
     served.is_away = True
     found = call("approvals", served=served)
     assert (found.exit_code, "does not answer: connection refused" in found.output) == (BROKER, True)
+
+
+def test_an_operator_without_a_broker_orders_follows_and_stops(served: Served) -> None:
+    words = ("workflows", "retry", "--status", "incident", "--why", "the disk is larger", "--detach", "--yes", "--json")
+    found = json.loads(call(*words, served=served).stdout)
+    name = found["operation"]["id"]
+    assert (found["operation"]["by"], found["operation"]["total"]) == (OPERATOR_NAME, 1)
+    assert [one["workflow_id"] for one in found["workflows"]] == [workflow(3)]
+    for line in (("operations",), ("operations", "show", name)):
+        assert call(*line, "--json", served=served).stdout == call(*line, "--json").stdout
+    assert call("operations", "stop", name, "--why", "wrong ones", served=served).exit_code == 0
+    shown = json.loads(call("operations", "show", name, "--json").stdout)
+    assert (shown["operation"]["status"], shown["operation"]["stopped"]["by"]) == ("stopped", OPERATOR_NAME)
+    again = call("operations", "stop", name, served=served)
+    assert (again.exit_code, "was stopped by" in again.output) == (USAGE, True)
+
+
+def test_an_operator_without_a_broker_commands_a_workflow(served: Served) -> None:
+    owner = asyncio.run_coroutine_threadsafe(obey(served), served.loop)
+    words = ("workflows", "retry", workflow(3), "--step", "classify", "--why", "the disk is larger", "--json")
+    found = call(*words, "--timeout", "0", served=served)
+    owner.result(WAIT_S)
+    assert found.exit_code == 0, found.output
+    said = json.loads(found.stdout)
+    assert (said["command"], said["accepted"], said["workflow_status"]) == ("retry", True, "running")
+    timeline = json.loads(call("workflow", workflow(3), "--json").stdout)["timeline"]
+    assert any(event.get("by") == OPERATOR_NAME for one in timeline for event in one["events"])
+
+
+async def obey(served: Served) -> None:
+    """Obey the next command, as the workflow's owner would."""
+    mesh = served.mesh
+    reader = await mesh.broker.reader()
+    try:
+        reader.assign({TopicPartition(TOPICS.commands, 0): 0})
+        async with asyncio.timeout(WAIT_S):
+            while not (records := await reader.poll(max_records=1, timeout_s=0.05)):
+                pass
+    finally:
+        await reader.close()
+    given = decode_command(records[0])
+    accepted = ev.CommandAccepted(
+        command_id=given.command_id, command=given.command, by=given.by, operation=given.operation
+    )
+    await mesh.writer.obey(given, accepted)
+
+
+def test_an_operator_without_a_broker_settles_dead_letters(served: Served) -> None:
+    for words, done in (
+        (("dlq", "redrive", "--all"), "redriven"),
+        (("dlq", "discard", "--id", "0/0", "--again", "--why", "old"), "discarded"),
+    ):
+        found = call(*words, "--yes", "--json", served=served)
+        assert json.loads(found.stdout)["counts"][done] == 1, found.output
+        for line in (f"dlq --status {done}", "dlq --status all"):
+            assert call(*line.split(), "--json", served=served).stdout == call(*line.split(), "--json").stdout
+    [one] = json.loads(call("dlq", "--status", "discarded", "--json").stdout)["dead_letters"]
+    assert (one["id"], one["handled"]["by"]) == ("0/0", OPERATOR_NAME)
+    found = call("dlq", "redrive", "--all", "--yes", served=served)
+    assert (found.exit_code, "no open dead letter" in found.output) == (NOT_FOUND, True)
+
+
+def test_an_approver_orders_nothing(served: Served) -> None:
+    for words in (
+        ("workflows", "cancel", workflow(1), "--why", "x"),
+        ("workflows", "retry", "--status", "incident", "--why", "x", "--yes"),
+        ("dlq", "redrive", "--id", "0/0", "--yes"),
+    ):
+        found = call(*words, served=served, name=ANA)
+        assert (found.exit_code, "mesh.operator" in found.output) == (FAILED, True), found.output
 
 
 def test_a_token_that_ended_and_a_file_without_one_are_said(served: Served, tmp_path: Path) -> None:

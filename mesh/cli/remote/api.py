@@ -4,10 +4,12 @@ Owns the requests and their errors. A console that does not answer is as a broke
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -16,7 +18,21 @@ from mesh.codec import exact_json
 from mesh.codec.approvals import Receipt
 from mesh.errors import BrokerUnavailable, MalformedRecord, MeshError, NotFound, OperatorError, SenderError
 from mesh.inspection.documents.approvals import Answer, Approval, Sent
+from mesh.inspection.documents.letters import Letter
 from mesh.inspection.documents.meshes import MeshDocument
+from mesh.inspection.documents.orders import (
+    BulkOrder,
+    LettersDone,
+    LettersOrder,
+    Obeyed,
+    OperationItem,
+    Order,
+    Preview,
+    SentCommand,
+    StopOrder,
+    Wanted,
+    WorkflowResult,
+)
 from mesh.inspection.documents.pages import Listed
 from mesh.inspection.documents.people import Me
 from mesh.inspection.documents.workflows import CauseAndIncidents, CauseDocument, WorkflowDocument, WorkflowItem
@@ -113,6 +129,45 @@ class Api:
     async def cause(self, cause: str, **given: str | int | None) -> CauseAndIncidents:
         return await self._get("incident", CauseAndIncidents, cause=cause, **given)
 
+    # What operators order -------------------------------------------------------------------------
+
+    async def command(self, order: Order) -> Obeyed:
+        """Raises `TimeoutError` if no router has decided in time: it is obeyed all the same."""
+        status, value = await self._ask("POST", "commands", body=order)
+        if status == HTTPStatus.ACCEPTED:
+            raise TimeoutError(_as(value, SentCommand).message)
+        return _as(_checked(status, value), Obeyed)
+
+    async def preview(self, wanted: Wanted) -> Preview:
+        return await self._post("operations/preview", wanted, Preview)
+
+    async def order(self, order: BulkOrder) -> OperationItem:
+        return await self._post("operations", order, OperationItem)
+
+    async def stop(self, order: StopOrder) -> OperationItem:
+        return await self._post("operations/stop", order, OperationItem)
+
+    async def operations(self) -> list[OperationItem]:
+        return await self._all("operations", Listed[OperationItem])
+
+    async def operation(self, operation_id: str) -> OperationItem:
+        return await self._get("operation", OperationItem, id=operation_id)
+
+    async def results(self, operation_id: str) -> list[WorkflowResult]:
+        return await self._all("operation/results", Listed[WorkflowResult], id=operation_id)
+
+    async def letters(self, **given: str | int | None) -> Listed[Letter]:
+        return await self._get("dead-letters", Listed[Letter], **given)
+
+    async def all_letters(self, **given: str | int | None) -> list[Letter]:
+        return await self._all("dead-letters", Listed[Letter], **given)
+
+    async def settle(self, verb: str, order: LettersOrder) -> LettersDone:
+        """Redrive or discard dead letters."""
+        return await self._post(f"dead-letters/{verb}", order, LettersDone)
+
+    # The mesh as a whole --------------------------------------------------------------------------
+
     async def status(self, limit: int) -> MeshDocument:
         return await self._get("status", MeshDocument, limit=min(limit, MOST_ROWS))
 
@@ -122,6 +177,20 @@ class Api:
         status, value = await self._ask("GET", name, **given)
         return _as(_checked(status, value), wanted)
 
+    async def _post(self, name: str, body: Any, wanted: type[T]) -> T:
+        status, value = await self._ask("POST", name, body=body)
+        return _as(_checked(status, value), wanted)
+
+    async def _all(self, name: str, wanted: type[Listed[T]], **given: str | int | None) -> list[T]:
+        """Every page of a list."""
+        found, after = list[T](), ""
+        while True:
+            page = await self._get(name, wanted, limit=MOST_ROWS, after=after, **given)
+            found += page.items
+            if page.next is None:
+                return found
+            after = page.next
+
     async def _ask(self, method: str, name: str, body: Any = None, **given: str | int | None) -> tuple[int, Any]:
         query = {key: str(value) for key, value in given.items() if value not in {None, ""}}
         headers = self._headers
@@ -129,12 +198,18 @@ class Api:
         if body is not None:
             content, headers = (
                 exact_json.encode(msgspec.to_builtins(body)),
-                headers | {"content-type": "application/json"},
+                # under one key the same request is harmless, however often it comes
+                headers | {"content-type": "application/json", "idempotency-key": uuid4().hex},
             )
         try:
             async with httpx.AsyncClient(transport=self._transport, timeout=TIMEOUT_S) as client:
                 url = f"{self._url}/api/v1/{name}"
-                found = await client.request(method, url, params=query, content=content, headers=headers)
+                ask = partial(client.request, method, url, params=query, content=content, headers=headers)
+                try:
+                    found = await ask()
+                except httpx.RemoteProtocolError:
+                    # it died over the request, and may have sent it
+                    found = await ask()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BrokerUnavailable(
                 f"the console at {self._url} does not answer: {error or type(error).__name__}; is MESH_CONSOLE_URL right?"

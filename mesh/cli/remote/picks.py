@@ -8,14 +8,14 @@ from mesh.inspection.documents.workflows import WorkflowDocument
 from mesh.inspection.read_model.pages import Found
 
 
-async def workflow_of(session: Session, api: Api, given: str) -> WorkflowDocument:
+async def workflow_of(session: Session, api: Api, given: str, *, changes: bool = False) -> WorkflowDocument:
     """The workflow that `given` means, running or ended."""
     try:
         return await api.workflow(given)
     except NotFound:
         found = await _containing(api, given)
     among = Among("workflow", "workflows", "mesh workflows list", lambda _: None, lambda *_: found)
-    return await api.workflow(pick(session, given, among, changes=False))
+    return await api.workflow(pick(session, given, among, changes=changes))
 
 
 async def _containing(api: Api, part: str) -> Found:

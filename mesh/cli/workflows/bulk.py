@@ -6,25 +6,43 @@ operation, which routers carry out whatever becomes of this command (`mesh.cli.o
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import reduce
-from typing import Any, Final, NamedTuple, TypedDict
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 import click
 import msgspec
 from rich.text import Text
 
-from mesh.cli.operations import exit_if_refused, follow, opened, tell, with_results
+from mesh.cli.moments import moment
+from mesh.cli.operations import (
+    View,
+    at_console,
+    exit_if_refused,
+    follow,
+    look,
+    look_at_console,
+    opened,
+    tell,
+    with_results,
+)
 from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
 from mesh.cli.workflows.filters import FilterOptions, WorkflowFilter, workflow_filter, workflow_filters
 from mesh.codec.operations import Ordered
+from mesh.codec.times import rfc3339
 from mesh.core.forks import PlannedFork
 from mesh.core.inputs import Command
 from mesh.errors import NotFound, OperatorError
-from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.documents.orders import BulkOrder
+from mesh.inspection.documents.orders import Wanted as BulkWanted
+from mesh.inspection.kinds import count_kinds
+from mesh.inspection.read_model import ReadModel
 from mesh.inspection.read_model.queries import WorkflowRow
 from mesh.ports import Broker
 from mesh.services.operations import order
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 RATE: Final = 20  # commands a second
 TYPED_FROM: Final = 100  # workflows above which the number is typed
@@ -83,15 +101,17 @@ class Wanted(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """The workflows; the filter in words; how many there are by route and step."""
+    """The workflows; the filter in words; how many there are by route and step.
 
-    refined: Refined
+    `refined`: with what the command needs of each. `preview`: what names the choice at the
+    console; empty: a broker was asked.
+    """
+
+    ids: Sequence[str]
     words: str
     kinds: Counter[tuple[str, str]]
-
-    @property
-    def ids(self) -> list[str]:
-        return [row.workflow_id for row in self.refined.rows]
+    refined: Refined
+    preview: str = ""
 
 
 def in_bulk(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,6 +163,8 @@ def run_bulk(session: Session, wanted: Wanted, options: BulkOptions) -> None:
 
 
 async def _choose(session: Session, wanted: Wanted, options: BulkOptions) -> _Chosen:
+    if session.api is not None and wanted.refine is None:
+        return await _choose_at_console(session, session.api, wanted, options)
     async with session.model() as (broker, model):
         found = filter_of(session, model, options, wanted.step, status=wanted.status)
         page = found.page(model)
@@ -153,8 +175,27 @@ async def _choose(session: Session, wanted: Wanted, options: BulkOptions) -> _Ch
             refined = await wanted.refine(broker, model, refined.rows)
         if not refined.rows:
             raise NotFound(f"{_why_out(refined.left_out)}; nothing was sent")
-        kinds = _kinds(model, refined.rows, wanted.at or wanted.step)
-        return _Chosen(refined, " ".join(found.parts), kinds)
+        kinds = count_kinds(model.db, refined.rows, wanted.at or wanted.step)
+        return _Chosen([row.workflow_id for row in refined.rows], " ".join(found.parts), kinds, refined)
+
+
+async def _choose_at_console(session: Session, api: "Api", wanted: Wanted, options: BulkOptions) -> _Chosen:
+    from mesh.cli.remote.picks import cause_of  # noqa: PLC0415 - only where there is no broker
+
+    cause, older = options["cause"], options["older_than"]
+    given = {
+        "command": wanted.command,
+        "status": options["status"],
+        "route": options["route"],
+        "step": wanted.step,
+        "agent": options["agent"],
+        "cause": None if cause is None else await cause_of(session, api, cause),
+        "older_than": None if older is None else rfc3339(moment(older, session.now_ms(), "--older-than")),
+        "where": options["where"],
+    }
+    found = await api.preview(msgspec.convert(given, BulkWanted))
+    kinds = Counter({(one.route, one.step): one.workflows for one in found.kinds})
+    return _Chosen(found.workflows, "", kinds, Refined([]), found.id)
 
 
 def filter_of(
@@ -178,16 +219,6 @@ def _check(session: Session, model: ReadModel, found: WorkflowFilter, page: Sequ
         session.note(f"of some workflows it can't be told whether --where holds: {found.where.problem}")
     if not page:
         raise NotFound(f"{found.why_none(model)}; nothing was sent")
-
-
-def _kinds(model: ReadModel, rows: Sequence[WorkflowRow], step: str | None) -> Counter[tuple[str, str]]:
-    """How many of these workflows wait for an operator at which step, without items' numbers."""
-    if step is not None:
-        return Counter((row.route, step) for row in rows)
-    found = Counter((row.route, "") for row in rows if not row.incidents)
-    with_incidents = [row.workflow_id for row in rows if row.incidents]
-    found.update({(route, name): count for route, name, count in queries.kinds_of(model.db, with_incidents)})
-    return found
 
 
 def _why_out(left_out: Mapping[str, int]) -> str:
@@ -231,7 +262,23 @@ def _confirm(session: Session, count: int) -> None:
 
 
 async def _order(session: Session, wanted: Wanted, options: BulkOptions, chosen: _Chosen) -> None:
-    workflow_ids, refined = chosen.ids, chosen.refined
+    # at least as long as it takes at this rate
+    wait_s = 0 if options["detach"] else len(chosen.ids) / options["rate"] + wanted.timeout_s
+    order_it = _order_at_broker if session.api is None else _order_at_console
+    view = await order_it(session, wanted, options, chosen, wait_s)
+    tell(session, view)
+    if view.counts["waiting"] and not options["detach"]:
+        raise TimeoutError(
+            f"not decided on yet: {counted(view.counts['waiting'], 'workflow')} of operation {view.item.id}; it goes on "
+            f"when a router is alive (`mesh status`); `mesh operations show {view.item.id}` has the results"
+        )
+    exit_if_refused(view)
+
+
+async def _order_at_broker(
+    session: Session, wanted: Wanted, options: BulkOptions, chosen: _Chosen, wait_s: float
+) -> View:
+    workflow_ids = list(chosen.ids)
     operation = f"op-{session.fresh_id()[:12]}"
     ordered = Ordered(
         operation=operation,
@@ -245,20 +292,30 @@ async def _order(session: Session, wanted: Wanted, options: BulkOptions, chosen:
         step=wanted.at,
         input=wanted.input,
         output=wanted.output,
-        to=dict(refined.to),
+        to=dict(chosen.refined.to),
         filter=chosen.words,
     )
     async with opened(session, read_only=False) as (broker, model, reader):
-        await order(broker, session.topics, ordered, workflow_ids, refined.forks)
-        session.note(f"operation {operation}: it goes on without this command (`mesh operations show {operation}`)")
-        # at least as long as it takes at this rate
-        needed_s = len(workflow_ids) / options["rate"]
-        view = await follow(session, model, reader, operation, 0 if options["detach"] else needed_s + wanted.timeout_s)
-        view = with_results(model, view)
-    tell(session, view)
-    if view.counts["waiting"] and not options["detach"]:
-        raise TimeoutError(
-            f"not decided on yet: {counted(view.counts['waiting'], 'workflow')} of operation {operation}; it goes on "
-            f"when a router is alive (`mesh status`); `mesh operations show {operation}` has the results"
-        )
-    exit_if_refused(view)
+        await order(broker, session.topics, ordered, workflow_ids, chosen.refined.forks)
+        _note(session, operation)
+        view = await follow(session, partial(look, model, reader, operation), wait_s)
+        return with_results(model, reader, view)
+
+
+async def _order_at_console(
+    session: Session, wanted: Wanted, options: BulkOptions, chosen: _Chosen, wait_s: float
+) -> View:
+    api = session.api
+    if api is None:
+        raise AssertionError("only where the console is asked")
+    order_of = BulkOrder(
+        preview=chosen.preview, reason=wanted.reason, rate=options["rate"], input=wanted.input, output=wanted.output
+    )
+    operation = (await api.order(order_of)).id
+    _note(session, operation)
+    await follow(session, partial(look_at_console, api, operation), wait_s)
+    return await at_console(api, operation)
+
+
+def _note(session: Session, operation: str) -> None:
+    session.note(f"operation {operation}: it goes on without this command (`mesh operations show {operation}`)")

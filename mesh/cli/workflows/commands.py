@@ -6,11 +6,13 @@ Owns how a command is sent, and how long its consequences are waited for. The wo
 decides whether it is accepted.
 """
 
+import asyncio
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Final, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 import click
 import msgspec
@@ -28,8 +30,14 @@ from mesh.codec.commands import CommandReceipt
 from mesh.core.inputs import Command
 from mesh.core.receipts import Place
 from mesh.core.state import Workflow
+from mesh.inspection.documents.orders import Obeyed
+from mesh.inspection.documents.orders import Order as OrderDocument
 from mesh.inspection.read_model import ReadModel, queries
 
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
+
+_POLL_S: Final = 0.25  # of a console, which is asked until nothing is under way
 # how long to wait for a command's consequences; then the state so far is shown
 SETTLE_S: Final = 10.0
 OPEN: Final = frozenset({"running", "expected"})  # statuses of workflows that have not ended
@@ -228,6 +236,8 @@ def _run_one(session: Session, order: _Order) -> None:
 
 async def _order(session: Session, order: _Order) -> tuple[CommandReceipt, Workflow | None]:
     """Send the command, and wait for its receipt and for what follows from it."""
+    if session.api is not None:
+        return await _order_at_console(session, session.api, order)
     async with session.model(read_only=False) as (broker, model):
         workflow_id = pick_workflow(session, model, order.part, changes=True)
         state = queries.workflow_state(model.db, workflow_id)
@@ -248,6 +258,45 @@ async def _order(session: Session, order: _Order) -> tuple[CommandReceipt, Workf
         if order.command not in _AT_ONCE and receipt.status == "accepted":
             await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(order.timeout_s, SETTLE_S))
         return receipt, queries.workflow_state(model.db, workflow_id)
+
+
+async def _order_at_console(session: Session, api: "Api", order: _Order) -> tuple[CommandReceipt, Workflow | None]:
+    """The same in the name of the token's person."""
+    from mesh.cli.remote.picks import workflow_of  # noqa: PLC0415 - only where there is no broker
+
+    state = (await workflow_of(session, api, order.part, changes=True)).state
+    if state.status not in OPEN:
+        return _ended(state, order, session.now_ms()), state
+    given = {
+        "command": order.command,
+        "workflow_id": state.workflow_id,
+        "reason": order.reason,
+        "step": order.step,
+        "input": order.input,
+        "output": order.output,
+    }
+    found = await api.command(OrderDocument(**given))
+    until = time.monotonic() + min(order.timeout_s, SETTLE_S)
+    while True:
+        state = (await api.workflow(state.workflow_id)).state
+        is_awaited = found.accepted and order.command not in _AT_ONCE and _is_under_way(state)
+        if not is_awaited or time.monotonic() >= until:
+            return _receipt(found), state
+        await asyncio.sleep(_POLL_S)
+
+
+def _receipt(found: Obeyed) -> CommandReceipt:
+    return CommandReceipt(
+        command_id=found.command_id,
+        workflow_id=found.workflow_id,
+        command=found.command,
+        by=found.by,
+        status="accepted" if found.accepted else "refused",
+        code=found.code,
+        source=Place(topic="", partition=-1, offset=-1),
+        message=found.message,
+        at=found.at,
+    )
 
 
 def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandReceipt:

@@ -196,7 +196,7 @@ async def _before(desk: Desk, given: Answer, answer_id: str) -> Receipt | None:
         return None
     if row.approval_id != given.approval_id:
         raise Refused(422, USED)
-    receipt = await desk.client.receipt_of(answer_id, row.approval_id, since_ms=row.at_ms)
+    receipt = await desk.receipt_of(answer_id, row.approval_id, since_ms=row.at_ms)
     if receipt is not None and receipt.status == row.status:
         return receipt
     approval = await desk.log(lambda db: queries.approval(db, row.approval_id))

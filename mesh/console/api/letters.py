@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
 
+import apsw
 import msgspec
 
 from mesh.codec.handlings import LetterPlace
@@ -79,6 +80,10 @@ async def _act(verb: str, asking: Asking) -> LettersDone:
         new = [row for row in rows if row not in old]
         found = [one async for one in _before(redriving, old)]
         found += [one async for one in _work(verb, redriving, dry_run=given.dry_run)(new)]
+    if not given.dry_run:
+        # so that who asks next is told of it
+        done = LetterFilter(places=tuple(place_of(one.id) for one in found if one.verdict != "stays"))
+        await asking.desk.wait_shown(lambda db: _are_settled(db, done))
     verdicts = tuple(sorted(found, key=lambda one: place_of(one.id)))
     counts = Counter(one.verdict for one in verdicts)
     return LettersDone(
@@ -87,6 +92,11 @@ async def _act(verb: str, asking: Asking) -> LettersDone:
         counts={name: counts[name] for name in VERDICTS},
         dead_letters=verdicts,
     )
+
+
+def _are_settled(db: apsw.Connection, wanted: LetterFilter) -> bool | None:
+    rows = queries.dead_letters(db, wanted) if wanted.places else ()
+    return all(row.status in {"redriven", "discarded"} for row in rows) or None
 
 
 def _prefix(once: str) -> str:

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mesh.codec.approvals import Receipt
-from mesh.codec.links import approval_ref
 from mesh.codec.open_approvals import OpenRequest
 from mesh.console import words
 from mesh.console.changes import changes

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from mesh.codec.times import rfc3339
+from mesh.codec.times import parse_rfc3339, rfc3339
+from mesh.inspection.letters import LetterStatus
 from mesh.inspection.read_model.queries import DeadLetterRow
 from mesh.inspection.wording.plain import rfc3339_or_none
 
@@ -34,9 +35,32 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     workflow_id: str | None
     route: str | None
-    status: str
+    status: LetterStatus
     redriven: int
     handled: Handling | None
+
+    @property
+    def row(self) -> DeadLetterRow:
+        """As the read model has it."""
+        where, handled = self.id.partition("/"), self.handled
+        return DeadLetterRow(
+            int(where[0]),
+            int(where[2]),
+            parse_rfc3339(self.at),
+            self.original.topic,
+            self.original.partition,
+            self.original.offset,
+            self.code,
+            self.message,
+            self.workflow_id or "",
+            self.route or "",
+            self.redriven,
+            self.status,
+            "" if handled is None else handled.operation,
+            "" if handled is None else handled.by,
+            "" if handled is None else handled.reason,
+            None if handled is None or handled.at is None else parse_rfc3339(handled.at),
+        )
 
 
 def letter_document(row: DeadLetterRow) -> Letter:

@@ -154,12 +154,13 @@ class OperationItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkflowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one workflow's command."""
+    """What became of one workflow's command. `into`: of fork, the new workflow."""
 
     workflow_id: str
     result: Verdict
     code: str
     message: str
+    into: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def operation_document(operation: Operation, ordered: Ordered, counts: dict[Verdict, int]) -> OperationItem:
@@ -184,7 +185,13 @@ def _stopped(one: Stopped) -> StoppedBy:
 
 
 def result_document(one: Result) -> WorkflowResult:
-    return WorkflowResult(workflow_id=one.workflow_id, result=one.verdict, code=one.code, message=one.message)
+    return WorkflowResult(
+        workflow_id=one.workflow_id,
+        result=one.verdict,
+        code=one.code,
+        message=one.message,
+        into=one.into or msgspec.UNSET,
+    )
 
 
 # Dead letters -------------------------------------------------------------------------------------
