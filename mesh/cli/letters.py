@@ -26,6 +26,7 @@ from mesh.inspection.documents.orders import LettersOrder
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import DeadLetterRow, LetterFilter
 from mesh.inspection.redriving import PORTION, Redriving, Verdict
+from mesh.wiring.web import webhooks_of
 
 if TYPE_CHECKING:
     from mesh.cli.remote.api import Api
@@ -232,7 +233,8 @@ async def _each(
     read_only: bool,
 ) -> list[Verdict]:
     async with session.model(read_only=read_only) as (broker, model):
-        redriving = Redriving(broker, model, session.topics, by, again=given["again"])
+        webhooks = webhooks_of(session.settings)
+        redriving = Redriving(broker, model, session.topics, by, again=given["again"], webhooks=webhooks)
         rows = queries.dead_letters(model.db, wanted)
         if wanted.places is not None and len(rows) < len(set(wanted.places)):
             missing = sorted({place.id for place in wanted.places} - {row.id for row in rows})

@@ -52,7 +52,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     original: Record
     code: str
     message: str
-    component: str  # which part of the mesh gave it up: ingress, router, agent
+    component: str  # which part of the mesh gave it up: ingress, router, agent, gateway
     group: str  # the consumer group that read it
     attempt: int
     failed_at_ms: int

@@ -5,6 +5,7 @@ record is known. Pure. `mesh dlq redrive` calls it.
 
     from       it goes back to
     ingress    the topic that it came from: events and commands
+    gateway    mesh.events, as the event that the webhook means now
     router     of an event (parked, or unclaimed) mesh.events, of a command mesh.commands: an inbox
                record itself would count as a copy that was made twice
 
@@ -14,6 +15,7 @@ agents'. A task, a result or a record between workflows is of use only to the st
 attempt fails at its time-out, and to retry the step is what helps.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple, assert_never
 
 from mesh.codec.cloudevents import from_record, to_record
@@ -22,6 +24,8 @@ from mesh.codec.dead_letters import UNREADABLE, DeadLetter
 from mesh.codec.handlings import LetterPlace
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.times import rfc3339
+from mesh.codec.webhooks import COMPONENT as GATEWAY
+from mesh.codec.webhooks import Terms, event_of_kept
 from mesh.core import ids
 from mesh.core import inputs as inp
 from mesh.core.topics import Topics
@@ -48,9 +52,15 @@ class By(NamedTuple):
     reason: str = ""
 
 
-def redriven(letter: DeadLetter, place: LetterPlace, by: By, *, topics: Topics) -> OutRecord | Stays:
-    """The record to send, with its headers of before and whence it comes."""
-    found = _record(letter, topics, by.at_ms)
+def redriven(
+    letter: DeadLetter, place: LetterPlace, by: By, *, topics: Topics, webhooks: Mapping[str, Terms] | None = None
+) -> OutRecord | Stays:
+    """The record to send, with its headers of before and whence it comes.
+
+    `webhooks`: as `gateway.yaml` has them now, where that is known.
+    """
+    found = _delivery(letter, topics, webhooks or {}) if letter.component == GATEWAY else None
+    found = found or _record(letter, topics, by.at_ms)
     if isinstance(found, Stays):
         return found
     return OutRecord(
@@ -80,6 +90,14 @@ def _record(letter: DeadLetter, topics: Topics, now_ms: int) -> OutRecord | Stay
     if original.topic == topics.results:
         return _retry(letter, "a result is of use to its step alone")
     return Stays("foreign", f"{letter.id} is not on a topic from which anything is redriven")
+
+
+def _delivery(letter: DeadLetter, topics: Topics, webhooks: Mapping[str, Terms]) -> OutRecord | Stays:
+    """The event of a webhook that the gateway kept."""
+    try:
+        return to_record(event_of_kept(letter.original, webhooks), topic=topics.events)
+    except MalformedRecord as error:
+        return Stays("unmapped", f"{error}; correct gateway.yaml, and name it in MESH_GATEWAY_CONFIG")
 
 
 def _event_again(letter: DeadLetter, topics: Topics) -> OutRecord:

@@ -1,11 +1,13 @@
 """What a console needs: addresses, folders and limits. `mesh.wiring` makes it from settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from mesh.codec.links import Links
+from mesh.codec.webhooks import Terms
 from mesh.console.oidc.provider import OidcConfig
 
 ANSWERS_A_MINUTE: Final = 20  # of one person
@@ -32,7 +34,7 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     `url`: where people reach it, for links; empty: not known. `tokens`: the file of programs'
     tokens; None: in `folder`. `oidc`: how people sign in; None: by the code of `login`, which else
     counts for nothing. `links`: checks links that open one approval without a sign-in; None: there
-    are none.
+    are none. `webhooks`: of the gateway, for those that it kept as dead letters.
     """
 
     broker_url: str
@@ -48,3 +50,4 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Path | None = None
     oidc: OidcConfig | None = None
     links: Links | None = None
+    webhooks: Mapping[str, Terms] = {}

@@ -191,7 +191,7 @@ class Desk:
         """An operation on dead letters, with a read model of its own on the same file."""
         async with ReadModel(self._broker, self._topics, self.config.model) as model:
             await model.catch_up()
-            yield Redriving(self._broker, model, self._topics, by, again=again)
+            yield Redriving(self._broker, model, self._topics, by, again=again, webhooks=self.config.webhooks)
 
     # How often ------------------------------------------------------------------------------------
 

@@ -21,14 +21,15 @@ from starlette.routing import Route
 
 from mesh.codec.cloudevents import to_record
 from mesh.codec.http_events import events_of_request
+from mesh.codec.webhooks import Headers, challenge_of, event_of, letter_of
+from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SettingsInvalid
-from mesh.gateway.config import GatewayConfig, Sender
+from mesh.gateway.config import GatewayConfig, Sender, Webhook
 from mesh.gateway.intake import Busy, Intake, NotTaken
-from mesh.gateway.metrics import ACCEPTED, ENDS, FAILED, RATE, GatewayMetrics
+from mesh.gateway.metrics import ACCEPTED, ENDS, FAILED, KEPT, RATE, REFUSED, GatewayMetrics
 from mesh.gateway.openapi import document
 from mesh.gateway.rates import Rate
 from mesh.gateway.signatures import SignatureRefused, verify
-from mesh.gateway.webhooks import challenge_of, event_of
 from mesh.ports import Delivery, OutRecord
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -51,7 +52,7 @@ Serve = Callable[[Request], Awaitable[Response]]
 Told = Callable[[str, str, int], None]
 """Gets how many events of a sender came to which end.
 
-The ends are `accepted`, `refused`, `busy` and `failed`.
+The ends are `accepted`, `kept`, `refused`, `busy` and `failed`.
 """
 
 
@@ -75,7 +76,7 @@ class Problem(Exception):
 
 
 class Gateway:
-    """What the requests need. `topic`: of events.
+    """What the requests need.
 
     `config` None: anybody may send events, and there are no webhooks.
     """
@@ -85,7 +86,7 @@ class Gateway:
         intake: Intake,
         config: GatewayConfig | None,
         *,
-        topic: str,
+        topics: Topics,
         max_event_bytes: int,
         max_record_bytes: int,
         told: Told | None = None,
@@ -95,7 +96,7 @@ class Gateway:
     ) -> None:
         self._intake = intake
         self._config = config
-        self._topic = topic
+        self._topics = topics
         self._max_event_bytes = max_event_bytes
         self._max_record_bytes = max_record_bytes
         self._told = told if metrics is None else metrics.told
@@ -114,7 +115,7 @@ class Gateway:
             begun_s, end = self._monotonic(), FAILED
             try:
                 response = await serve(request)
-                end = ACCEPTED
+                end = getattr(request.state, "end", ACCEPTED)
             except Problem as problem:
                 end = problem.end
                 raise
@@ -174,24 +175,47 @@ class Gateway:
             raise Problem(401, str(error)) from error
         except SettingsInvalid as error:
             raise self._closed(error) from error
-        challenge = challenge_of(webhook, body)
+        terms = webhook.terms
+        challenge = challenge_of(terms, body)
         if challenge is not None:
             return PlainTextResponse(challenge)
         try:
-            event = event_of(name, webhook, headers, body)
+            event = event_of(name, terms, headers, body)
             record = self._record(event)
-        except MalformedRecord as error:
-            _log.warning("webhook_not_mapped", webhook=name, reason=str(error), next="send it again from there")
-            raise Problem(422, str(error)) from error
-        except RecordTooLarge as error:
-            raise Problem(413, str(error)) from error
+        except (MalformedRecord, RecordTooLarge) as error:
+            status = 413 if isinstance(error, RecordTooLarge) else 422
+            return await self._keep(request, webhook, headers, body, Problem(status, str(error)))
         await self._take(name, webhook.rate, [record])
         return _accepted([event])
+
+    async def _keep(
+        self, request: Request, webhook: Webhook, headers: Headers, body: bytes, problem: Problem
+    ) -> Response:
+        """Keep a verified request that means no event as a dead letter.
+
+        It is the vendor's no more: what it sends again would be refused again, and vendors switch
+        off an address that refuses. Raises the problem where the letter can't be kept.
+        """
+        name, code = request.path_params["name"], ENDS[problem.status]
+        now_ms = int(self._clock() * 1_000)
+        letter = letter_of(
+            name, webhook.terms, headers, body, code=code, message=problem.detail, topics=self._topics, at_ms=now_ms
+        )
+        if letter.size_bytes() > self._max_record_bytes:
+            raise problem
+        try:
+            await self._take(name, webhook.rate, [letter], end=KEPT)
+        except Problem as refused:
+            # where this gateway may write events alone, it is as if there were no letters
+            raise problem if refused.end == REFUSED else refused from refused
+        request.state.end = KEPT
+        _log.warning("webhook_kept", webhook=name, reason=problem.detail, next="mesh dlq redrive, once it is corrected")
+        return _accepted([], kept=problem.detail)
 
     # Both -----------------------------------------------------------------------------------------
 
     def _record(self, event: dict[str, Any]) -> OutRecord:
-        record = to_record(event, topic=self._topic)
+        record = to_record(event, topic=self._topics.events)
         size = len(record.value or b"")
         if size > self._max_event_bytes or record.size_bytes() > self._max_record_bytes:
             raise RecordTooLarge(
@@ -200,7 +224,7 @@ class Gateway:
             )
         return record
 
-    async def _take(self, name: str, per_s: float | None, records: Sequence[OutRecord]) -> None:
+    async def _take(self, name: str, per_s: float | None, records: Sequence[OutRecord], *, end: str = ACCEPTED) -> None:
         if per_s is not None and records:
             now_s = self._monotonic()
             wait_s = self._rates.setdefault(name, Rate(per_s, now_s)).take(len(records), now_s)
@@ -221,11 +245,11 @@ class Gateway:
             self._tell(name, "refused", len(records))
             if error.failure.code is Delivery.TOO_LARGE:
                 raise Problem(413, str(error)) from error
-            raise Problem(503, str(error), retry_after_s=_RETRY_S) from error
+            raise Problem(503, str(error), retry_after_s=_RETRY_S, end=REFUSED) from error
         except BrokerError as error:
             self._tell(name, "failed", len(records))
             raise Problem(503, str(error), retry_after_s=_RETRY_S) from error
-        self._tell(name, "accepted", len(records))
+        self._tell(name, end, len(records))
 
     def _tell(self, name: str, status: str, count: int) -> None:
         if self._told is not None:
@@ -299,6 +323,9 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _accepted(events: Sequence[dict[str, Any]]) -> Response:
-    body = {"accepted": [{"id": event["id"], "source": event["source"]} for event in events]}
+def _accepted(events: Sequence[dict[str, Any]], *, kept: str = "") -> Response:
+    """`kept`: why it is a dead letter."""
+    body: dict[str, Any] = {"accepted": [{"id": event["id"], "source": event["source"]} for event in events]}
+    if kept:
+        body["kept"] = kept
     return Response(orjson.dumps(body), 202, media_type="application/json")

@@ -20,10 +20,11 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mesh.codec.webhooks import Terms, Vendor
 from mesh.codec.yaml_lines import YamlDocument, read_yaml
 from mesh.errors import SettingsInvalid
-from mesh.gateway.signatures import Vendor, check_secret
-from mesh.web_server import LOOPBACK
+from mesh.gateway.signatures import check_secret
+from mesh.settings import LOOPBACK
 
 LEAST_TOKEN: Final = 16  # characters
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -121,6 +122,11 @@ class Webhook(_Source):
         if (self.secrets_file is None) == (self.secrets_env is None):
             raise ValueError("give one of secrets_file and secrets_env")
         return self
+
+    @property
+    def terms(self) -> Terms:
+        """How its requests are read."""
+        return Terms(vendor=self.vendor, source=self.source, type=self.type)
 
 
 class _File(BaseModel):
@@ -223,6 +229,17 @@ def load_config(path: Path) -> GatewayConfig:
     Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to fix it)` for every
     problem.
     """
+    config = GatewayConfig(_read(path), path.parent)
+    config.check()
+    return config
+
+
+def webhooks_of(path: Path) -> dict[str, Terms]:
+    """How the webhooks of the file at `path` are read. Their secrets are not looked at."""
+    return {name: one.terms for name, one in _read(path).webhooks.items()}
+
+
+def _read(path: Path) -> _File:
     try:
         documents, faults = read_yaml(path)
     except OSError as error:
@@ -234,9 +251,7 @@ def load_config(path: Path) -> GatewayConfig:
         troubles += [(fault.line, fault.message) for fault in document.faults]
     if troubles or not documents:
         raise _invalid(path, troubles or [(1, f"the file is empty ({_EXAMPLE})")])
-    config = GatewayConfig(_validated(documents[0], path), path.parent)
-    config.check()
-    return config
+    return _validated(documents[0], path)
 
 
 def _validated(document: YamlDocument, path: Path) -> _File:

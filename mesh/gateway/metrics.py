@@ -26,7 +26,9 @@ ENDS: Final = {
 ACCEPTED: Final = "accepted"
 RATE: Final = "rate"
 FAILED: Final = "failed"
-_OF_EVENTS: Final = (ACCEPTED, "refused", "busy", FAILED)
+KEPT: Final = "kept"
+REFUSED: Final = "refused"
+_OF_EVENTS: Final = (ACCEPTED, KEPT, REFUSED, "busy", FAILED)
 
 
 class GatewayMetrics:
@@ -36,7 +38,7 @@ class GatewayMetrics:
         self._meters, self._intake = meters, intake
         known = ["", *senders]
         # Prometheus sees no increase in a series that begins at 1
-        ends = (ACCEPTED, RATE, FAILED, *ENDS.values())
+        ends = (ACCEPTED, KEPT, RATE, FAILED, REFUSED, *ENDS.values())
         meters.put(names.GATEWAY_REQUESTS, {(name, end): 0 for name in known for end in ends})
         meters.put(names.GATEWAY_EVENTS, {(name, status): 0 for name in known for status in _OF_EVENTS})
 

@@ -101,7 +101,7 @@ def _webhook() -> dict[str, Any]:
             "200": {"description": "The answer to Slack's challenge.", "content": {"text/plain": {}}},
             "202": _accepted(),
             "404": _refusal("No webhook has this name."),
-            "422": _refusal("It is signed, and can't be mapped to an event."),
+            "422": _refusal("It is signed, can't be mapped to an event, and can't be kept."),
             **_refusals(),
         },
     }
@@ -109,8 +109,10 @@ def _webhook() -> dict[str, Any]:
 
 def _accepted() -> dict[str, Any]:
     one = {"type": "object", "required": ["id", "source"], "properties": {"id": _ID, "source": {"type": "string"}}}
-    schema = {"type": "object", "required": ["accepted"], "properties": {"accepted": {"type": "array", "items": one}}}
-    return {"description": "The broker has the events.", "content": {"application/json": {"schema": schema}}}
+    kept = {"type": "string", "description": "Why a webhook is no event: it is a dead letter, and can be sent again."}
+    properties = {"accepted": {"type": "array", "items": one}, "kept": kept}
+    schema = {"type": "object", "required": ["accepted"], "properties": properties}
+    return {"description": "The broker has it.", "content": {"application/json": {"schema": schema}}}
 
 
 def _refusals() -> dict[str, Any]:

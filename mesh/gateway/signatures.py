@@ -13,12 +13,10 @@ import binascii
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Final, Literal, get_args
+from typing import Final
 
+from mesh.codec.webhooks import Headers, Vendor
 from mesh.errors import MeshError, SettingsInvalid
-
-Vendor = Literal["github", "stripe", "slack", "standard"]
-VENDORS: Final[tuple[Vendor, ...]] = get_args(Vendor)
 
 TOLERANCE_S: Final = 300
 """How far a signed time may be from ours: Stripe's, Slack's and the standard's own advice."""
@@ -29,10 +27,6 @@ _MAX_DIGITS: Final = 15  # of a time in seconds; Python refuses to read very lon
 
 class SignatureRefused(MeshError):
     """The request does not prove that it is from the vendor. Says why, without any secret."""
-
-
-Headers = Mapping[str, str]
-"""Of a request, by name in lower case."""
 
 
 def verify(vendor: Vendor, secrets: Sequence[str], headers: Headers, body: bytes, now_s: float) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.handlings import Act, Handling, LetterPlace, encode_handling
 from mesh.codec.redrive import By, Stays, redriven
+from mesh.codec.webhooks import Terms
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord
 from mesh.inspection.read_model import ReadModel, queries
@@ -49,13 +50,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Redriving:
     """One operation on dead letters."""
 
-    def __init__(self, broker: Broker, model: ReadModel, topics: Topics, by: By, *, again: bool = False) -> None:
-        """Take who does it. `again`: letters count that are not open, too."""
+    def __init__(
+        self,
+        broker: Broker,
+        model: ReadModel,
+        topics: Topics,
+        by: By,
+        *,
+        again: bool = False,
+        webhooks: Mapping[str, Terms] | None = None,
+    ) -> None:
+        """Take who does it. `again`: letters count that are not open, too.
+
+        `webhooks`: as `gateway.yaml` has them now, where that is known.
+        """
         self._broker = broker
         self._model = model
         self._topics = topics
         self._by = by
         self._again = again
+        self._webhooks = webhooks
 
     def rows(self, wanted: LetterFilter) -> Page[DeadLetterRow]:
         """The letters that fit, as of when the operation began."""
@@ -63,7 +77,7 @@ class Redriving:
 
     async def sent(self, rows: Iterable[DeadLetterRow]) -> AsyncIterator[Verdict]:
         """What was said of letters that were redriven before. Nothing is sent."""
-        again = Redriving(self._broker, self._model, self._topics, self._by, again=True)
+        again = Redriving(self._broker, self._model, self._topics, self._by, again=True, webhooks=self._webhooks)
         async for one in again.planned(list(rows)):
             yield one
 
@@ -187,7 +201,9 @@ class Redriving:
         if record is None:
             return _GONE
         try:
-            return redriven(decode_dead_letter(record), row.place, self._by, topics=self._topics)
+            return redriven(
+                decode_dead_letter(record), row.place, self._by, topics=self._topics, webhooks=self._webhooks
+            )
         except MalformedRecord as error:
             return Stays("foreign", str(error))
 

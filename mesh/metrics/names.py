@@ -270,14 +270,14 @@ GATEWAY_REQUESTS: Final = _counter(
     "mesh.gateway.requests",
     "{request}",
     (SENDER, STATUS),
-    "Requests by how they ended: accepted, unreadable, unknown_sender, forbidden, not_found, too_large, encoded, unmapped, "
-    "rate (the sender's own), busy (the broker is slower than what comes in), broker_away, failed.",
+    "Requests by how they ended: accepted, kept (a dead letter), unreadable, unknown_sender, forbidden, not_found, too_large, encoded, unmapped, "
+    "rate (the sender's own), busy (the broker is slower than what comes in), broker_away, refused (by the broker), failed.",
 )
 GATEWAY_EVENTS: Final = _counter(
     "mesh.gateway.events",
     "{event}",
     (SENDER, STATUS),
-    "Events that could be read, by what became of them: accepted (the broker has them), busy, refused, failed.",
+    "Events that could be read, by what became of them: accepted (the broker has them), kept (webhooks that are dead letters), busy, refused, failed.",
 )
 GATEWAY_DURATION: Final = _histogram(
     "mesh.gateway.duration", (STATUS,), "From a request's head until its answer was ready.", SHORT_S

@@ -24,9 +24,10 @@ from mesh.wiring.links import links_of
 from mesh.wiring.process import beat_until_cancelled, one_error, stop_on_signals
 
 if TYPE_CHECKING:
+    from mesh.codec.webhooks import Terms
     from mesh.console.tokens import Token, Tokens
 
-__all__ = ["Token", "console_tokens", "run_console", "run_gateway"]
+__all__ = ["Token", "console_tokens", "run_console", "run_gateway", "webhooks_of"]
 
 
 async def run_gateway(settings: Settings) -> None:
@@ -58,7 +59,7 @@ async def run_gateway(settings: Settings) -> None:
         gateway = Gateway(
             intake,
             config,
-            topic=topics.events,
+            topics=topics,
             max_event_bytes=settings.max_event_bytes,
             max_record_bytes=broker.max_record_bytes,
             metrics=metrics,
@@ -71,6 +72,15 @@ async def run_gateway(settings: Settings) -> None:
         beating.cancel()
         await broker.close()
         await observed.close()
+
+
+def webhooks_of(settings: Settings) -> dict[str, "Terms"]:
+    """How webhooks are read, where `MESH_GATEWAY_CONFIG` names a file; else none is known."""
+    if settings.gateway_config is None:
+        return {}
+    from mesh.gateway.config import webhooks_of as read  # noqa: PLC0415 - few commands need it
+
+    return read(settings.gateway_config)
 
 
 @contextmanager
@@ -167,6 +177,7 @@ async def run_console(
             url=settings.console_url,
             tokens=_tokens_file(settings),
             links=links_of(settings),
+            webhooks=webhooks_of(settings),
         )
         client = Client(broker, topics, clock=clock, entropy=SystemEntropy(), max_event_bytes=settings.max_event_bytes)
         console = Console(broker, topics, config, clock=clock, client=client, meters=observed.meters)

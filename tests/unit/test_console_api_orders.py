@@ -245,15 +245,20 @@ async def test_an_answer_under_a_key_counts_once_and_its_repeat_has_the_same_rec
 
 async def test_an_answer_that_was_refused_is_refused_again_with_the_same_receipt(mesh: Mesh) -> None:
     ana, body = Operator(mesh, ANA), {"approval_id": approval_id(), "decision": "approve"}
-    refused = {"approval_id": approval_id(), "code": "role", "message": "you lack the role", "by": ANA}
-    deciding = asyncio.create_task(
-        mesh.play_owner(lambda answer_id: (ev.AnswerRefused(answer_id=answer_id, **refused),))
-    )
+    deciding = asyncio.create_task(mesh.play_owner(refused))
     first = await ana.post("answers", 409, key="k", **body)
     await deciding
     await mesh.settle()
     assert await ana.post("answers", 409, key="k", **body) == first
     assert len(await records(mesh, TOPICS.responses)) == 1
+
+
+def refused(answer_id: str) -> tuple[ev.Event, ...]:
+    return (
+        ev.AnswerRefused(
+            answer_id=answer_id, approval_id=approval_id(), code="role", message="you lack the role", by=ANA
+        ),
+    )
 
 
 # Many ---------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ async def gateway(
     served = Gateway(
         intake,
         None if config is None else load_config(config),
-        topic=TOPIC,
+        topics=Topics("mesh."),
         max_event_bytes=10_000,
         max_record_bytes=broker.max_record_bytes,
         **options,
@@ -422,9 +422,11 @@ async def test_a_webhook_that_is_signed_is_an_event_and_others_are_not(config: P
             content=b"[]",
             headers={**headers, "x-hub-signature-256": "sha256=" + hmac.digest(b"the secret", b"[]", "sha256").hex()},
         )
-    assert [one.status_code for one in (taken, forged, unmapped)] == [202, 401, 422]
-    [record] = broker.taken
-    assert dict(record.headers)["ce_type"] == b"com.github.push"
+    assert [one.status_code for one in (taken, forged, unmapped)] == [202, 401, 202]
+    assert unmapped.json() == {"accepted": [], "kept": "the body is a list, not an object"}
+    event, letter = broker.taken
+    assert dict(event.headers)["ce_type"] == b"com.github.push"
+    assert letter.topic == Topics("mesh.").dlq
 
 
 # The file -----------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ async def test_each_end_of_a_request_is_in_the_document_and_counted(
             ("/events", event, STRUCTURED | slow, 429),
             ("/webhooks/github", body, signed(body), 202),
             ("/webhooks/github", body, {}, 401),
-            ("/webhooks/github", b"[]", signed(b"[]"), 422),
+            ("/webhooks/github", b"[]", signed(b"[]"), 202),
+            ("/webhooks/github", b"[%s]" % (b" " * 1_000_000), signed(b"[%s]" % (b" " * 1_000_000)), 422),
             ("/webhooks/other", body, {}, 404),
         ):
             await post(client, path, content, headers, status)
@@ -103,6 +104,7 @@ async def test_each_end_of_a_request_is_in_the_document_and_counted(
         ("slow", "rate"): 1,
         ("github", "accepted"): 1,
         ("github", "unknown_sender"): 1,
+        ("github", "kept"): 1,
         ("github", "unmapped"): 1,
         ("", "not_found"): 1,
         ("shop", "broker_away"): 1,

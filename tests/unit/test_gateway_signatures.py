@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from mesh.codec.webhooks import Terms, challenge_of, event_of
 from mesh.errors import MalformedRecord, SettingsInvalid
-from mesh.gateway.config import Webhook
 from mesh.gateway.signatures import TOLERANCE_S, SignatureRefused, check_secret, verify
-from mesh.gateway.webhooks import challenge_of, event_of
 
 MADE = json.loads((Path(__file__).parent.parent / "data" / "webhooks" / "signed.json").read_text())
 AT_S = MADE["at_s"]
@@ -94,7 +93,7 @@ def test_a_secret_that_can_not_be_one_is_refused_at_the_start() -> None:
 
 def event(number: int, name: str = "hook", **webhook: Any) -> dict[str, Any]:
     request_ = REQUESTS[number]
-    hook = Webhook(vendor=request_["vendor"], secrets_env="S", **webhook)
+    hook = Terms(vendor=request_["vendor"], **webhook)
     return event_of(name, hook, request_["headers"], request_["body"].encode())
 
 
@@ -128,8 +127,8 @@ def test_slacks_forms_are_events_too() -> None:
 
 def test_slack_gets_its_challenge_back_and_nobody_else_does() -> None:
     body = REQUESTS[5]["body"].encode()
-    assert challenge_of(Webhook(vendor="slack", secrets_env="S"), body) == "3eZbrw1a"
-    assert challenge_of(Webhook(vendor="standard", secrets_env="S"), body) is None
+    assert challenge_of(Terms(vendor="slack"), body) == "3eZbrw1a"
+    assert challenge_of(Terms(vendor="standard"), body) is None
     for other in (
         b"",
         b'{"type": "url_verification"}',
@@ -137,11 +136,11 @@ def test_slack_gets_its_challenge_back_and_nobody_else_does() -> None:
         b"url_verification",
         REQUESTS[2]["body"].encode(),
     ):
-        assert challenge_of(Webhook(vendor="slack", secrets_env="S"), other) is None
+        assert challenge_of(Terms(vendor="slack"), other) is None
 
 
 def test_github_is_mapped_by_its_headers() -> None:
-    hook = Webhook(vendor="github", secrets_env="S")
+    hook = Terms(vendor="github")
     headers = {"x-github-event": "push", "x-github-delivery": "d-1"}
     body = json.dumps({"ref": "refs/heads/main", "repository": {"url": "https://api.github.com/repos/o/r"}})
     found = event_of("gh", hook, headers, body.encode())
@@ -166,5 +165,5 @@ def test_github_is_mapped_by_its_headers() -> None:
 def test_what_can_not_be_mapped_says_which_member(vendor: Any, body: bytes, named: str) -> None:
     headers = {"webhook-id": "m", "webhook-timestamp": "1"}
     with pytest.raises(MalformedRecord) as refused:
-        event_of("hook", Webhook(vendor=vendor, secrets_env="S"), headers, body)
+        event_of("hook", Terms(vendor=vendor), headers, body)
     assert named in str(refused.value)
