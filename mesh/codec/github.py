@@ -11,6 +11,7 @@ Departures from that table:
   that GitHub gives in `X-GitHub-Event`. Here the type is `com.github.issues.` + action.
 - Where it says "current time", an event has no time: a delivery that GitHub repeats must be the
   same event.
+- `membership` of a team that is deleted has the organization as its source.
 - `security_advisory` has the source `https://github.com`, and `status` the state in its type, as
   its remark proposes.
 """
@@ -74,7 +75,8 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     ISSUES: _Kind(subject="issue.number", time=("issue.updated_at",), not_with=("comment",)),
     "label": _Kind(subject="label.name"),
     "member": _Kind(subject="member.login"),
-    "membership": _Kind(source=("team.url",), subject="member.login", types=("scope", "action")),
+    # a team that is deleted has a name and no address
+    "membership": _Kind(source=("team.url", "organization.url"), subject="member.login", types=("scope", "action")),
     "meta": _Kind(subject="hook_id", time=("hook.updated_at",)),
     "milestone": _Kind(subject="milestone.number", time=("milestone.updated_at",)),
     "org_block": _Kind(source=("organization.url",), subject="blocked_user.login"),
@@ -92,6 +94,8 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "repository": _Kind(source=_OWNER, subject="repository.name", time=("repository.updated_at",)),
     "repository_import": _Kind(source=_OWNER, subject="repository.name", time=("repository.updated_at",), types=()),
     "repository_vulnerability_alert": _Kind(subject="alert.id"),
+    # its action is what the sender of the dispatch says, and need not be a word
+    "repository_dispatch": _Kind(subject="action", types=()),
     "security_advisory": _Kind(
         source=("=https://github.com",), subject="security_advisory.ghsa_id", time=("security_advisory.updated_at",)
     ),
@@ -173,6 +177,8 @@ class _Mapping:
             if self._where is _OTHER and _find(self._payload, path) is None:
                 continue
             word = self._text(path)
+            if self._where is _OTHER and _WORD.match(word) is None:
+                continue
             if _WORD.match(word) is None:
                 raise self._wrong(path, "a word of small letters, such as `opened`", word)
             yield word

@@ -115,6 +115,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "commit_comment": {"action": "created", "comment": {"url": "https://c", "commit_id": "abc", "id": 3}},
     "security_advisory": {"action": "published", "security_advisory": {"ghsa_id": "GHSA-1"}},
     "membership": {"action": "added", "scope": "team", "team": {"url": "https://t"}, "member": {"login": "ana"}},
+    "repository_dispatch": {"action": "on-demand-test"},
+    "scan_of_next_year": {"action": "Not a word"},
     "organization": {"action": "renamed", "organization": {"url": "https://api.github.com/orgs/o"}},
     "meta": {"action": "deleted", "hook_id": 5, "hook": {"updated_at": 1_772_357_400}},
     "a_kind_of_next_year": {"action": "begun"},
@@ -132,6 +134,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
         ("commit_comment", "commit_comment.created", "https://c/abc", "3"),
         ("security_advisory", "security_advisory.published", "https://github.com", "GHSA-1"),
         ("membership", "membership.team.added", "https://t", "ana"),
+        ("repository_dispatch", "repository_dispatch", "https://api.github.com/repos/octo/repo", "on-demand-test"),
+        ("scan_of_next_year", "scan_of_next_year", "https://api.github.com/repos/octo/repo", None),
         ("organization", "organization.renamed", "https://api.github.com/orgs/o", None),
         ("meta", "meta.deleted", "https://api.github.com/repos/octo/repo", "5"),
         ("a_kind_of_next_year", "a_kind_of_next_year.begun", "https://api.github.com/repos/octo/repo", None),
@@ -146,6 +150,13 @@ def test_every_kind_is_mapped(kind: str, type_: str, source: str, subject: str |
     assert event["data"] == sent
     if kind == "meta":
         assert event["time"] == "2026-03-01T09:30:00+00:00"
+
+
+def test_a_membership_of_a_deleted_team_is_the_organizations() -> None:
+    team, org = {"id": 1, "name": "old", "deleted": True}, {"url": "https://api.github.com/orgs/o"}
+    sent = {"action": "removed", "scope": "team", "team": team, "organization": org, "member": {"login": "ana"}}
+    event = webhook_event(sent, kind="membership", delivery="d-1", raw=b"")
+    assert (event["type"], event["source"]) == ("com.github.membership.team.removed", org["url"])
 
 
 @pytest.mark.parametrize("kind", ["", "Push", "push.x", "1"])
