@@ -33,6 +33,10 @@ class GatewayServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                http="httptools",
+                ws="none",
+                # who sends is known by a token or a signature, never by an address
+                proxy_headers=False,
                 timeout_graceful_shutdown=max(1, round(drain_s)),
             )
         )
