@@ -196,7 +196,7 @@ class MeshProcesses:
         return self._start(name, ["gateway"], {"MESH_GATEWAY_ADDRESS": "127.0.0.1:0", **env})
 
     def console(self, name: str = "console", **env: str) -> Process:
-        return self._start(name, ["console"], env)
+        return self._start(name, ["console"], {"MESH_CONSOLE_ADDRESS": "127.0.0.1:0", **env})
 
     def command(self, name: str, *arguments: str) -> Process:
         """A command of `mesh` that may be killed while it runs."""

@@ -5,12 +5,15 @@
 
 Owns how a drawn request gets its answer. schemathesis draws requests of a document, such as it
 allows and such as it forbids, and holds the answers against it: no 500, no status, media type,
-header or body that the document does not know.
+header or body that the document does not know. Of many requests one in fifty is drawn so. The
+others are those that were drawn, damaged: bytes lost, doubled and changed, and bodies and headers
+of others.
 """
 
 import asyncio
 import hmac
 import logging
+import random
 import sys
 import tempfile
 import time
@@ -27,7 +30,9 @@ import structlog
 from console_pages import OPERATOR_NAME, URL, small_mesh, until
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from openapi_answers import Answers
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -48,6 +53,7 @@ CHECKS: Final = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+MOST: Final = 0.9
 SECRET: Final = "the secret"
 FILE: Final = (
     "senders: {shop: {tokens_file: shop.tokens}}\nwebhooks: {github: {vendor: github, secrets_file: hook.secrets}}\n"
@@ -63,8 +69,10 @@ class Target:
         self._client = self._runner.run(start(self._stack))
         schema = schemathesis.openapi.from_dict(document)
         modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-        operations = [found.ok() for found in schema.get_all_operations()]
+        operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
         self.cases = st.one_of([one.as_strategy(generation_mode=mode) for one in operations for mode in modes])
+        self._answers = Answers(document)
+        self._drawn: list[tuple[str, httpx.Request]] = []
         self.seen: Counter[tuple[str, int]] = Counter()
 
     def __enter__(self) -> Self:
@@ -77,9 +85,45 @@ class Target:
     def check(self, case: Any) -> None:
         """Ask, and hold the answer against the document."""
         request = self._request(case)
-        found = self._runner.run(self._client.send(request))
-        self.seen[(f"{case.method} {case.path}", found.status_code)] += 1
+        found = self._answer(case.path, request)
         case.validate_response(found, checks=CHECKS)
+        self._drawn.append((case.path, request))
+
+    def check_damaged(self, chance: random.Random) -> None:
+        """Damage a request that was drawn, ask, and hold the answer against the document."""
+        (path, one), (_, other) = chance.choice(self._drawn), chance.choice(self._drawn)
+        headers = dict(one.headers)
+        taken = chance.choice(list(other.headers.items()))
+        match chance.randrange(4):
+            case 0:
+                headers[taken[0]] = taken[1]
+            case 1:
+                headers.pop(chance.choice(list(headers)))
+            case _:
+                pass
+        body = damaged(chance, one.content, other.content)
+        headers |= {"host": one.headers["host"], "content-length": str(len(body))}
+        # most get past the door: what lies behind it is more
+        if chance.random() < MOST:
+            headers |= {"authorization": self._client.headers["authorization"]}
+        url = one.url
+        if path.startswith("/webhooks/"):
+            headers |= _signed(body) | {"x-github-event": chance.choice(("push", "issues", "ping", "status"))}
+            url = url.copy_with(path="/webhooks/github") if chance.random() < MOST else url
+        # a body goes with POST alone
+        request = httpx.Request(one.method, url, headers=headers, content=body if one.method == "POST" else b"")
+        found = self._answer(path, request)
+        try:
+            assert found.status_code != 500, found.text
+            self._answers.check(one.method, path, found)
+        except Exception as error:
+            error.add_note(f"{request.method} {request.url} {dict(request.headers)} {request.content!r}")
+            raise
+
+    def _answer(self, path: str, request: httpx.Request) -> httpx.Response:
+        found = self._runner.run(self._client.send(request))
+        self.seen[(f"{request.method} {path}", found.status_code)] += 1
+        return found
 
     def _request(self, case: Any) -> httpx.Request:
         given = case.as_transport_kwargs(base_url=str(self._client.base_url))
@@ -88,9 +132,36 @@ class Target:
         # httpx adds those of its own, which a test of our server has no use for
         request = self._client.build_request(**known, headers=_headers(given))
         if case.path.startswith("/webhooks/") and "x-hub-signature-256" not in request.headers:
-            digest = hmac.digest(SECRET.encode(), request.content, "sha256").hex()
-            request.headers.update({"x-hub-signature-256": f"sha256={digest}", "x-github-event": "push"})
+            request.headers.update(_signed(request.content))
         return request
+
+
+def _signed(body: bytes) -> dict[str, str]:
+    digest = hmac.digest(SECRET.encode(), body, "sha256").hex()
+    return {"x-hub-signature-256": f"sha256={digest}", "x-github-event": "push"}
+
+
+def damaged(chance: random.Random, body: bytes, other: bytes) -> bytes:
+    """The body with something lost, doubled, changed, or of another in it."""
+    start, end = sorted((chance.randint(0, len(body)), chance.randint(0, len(body))))
+    at = chance.randint(0, len(other))
+    inside = chance.choice([b"", body[start:end] * 2, other[at:], chance.choice(ODD), chance.randbytes(2)])
+    return body[:start] + inside + body[end:]
+
+
+ODD: Final = (
+    b"null",
+    b"1e999",
+    b'"',
+    b"\\u0000",
+    b"\\ud800",
+    b"[[[[",
+    b"{}",
+    b"\xff",
+    b"-0",
+    b"9" * 400,
+    b'{"a":1,"a":2}',
+)
 
 
 def _headers(given: dict[str, Any]) -> list[tuple[bytes, bytes]]:
@@ -157,10 +228,13 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder, targets(name, Path(folder)) as target:
-        # in portions: what is drawn of one is kept until its end
-        for _ in range(0, requests, 1_000):
-            ask(target, 1_000)
-            sys.stderr.write(f"\r{target.seen.total():,} ")
+        ask(target, requests // 50)
+        seed = random.randrange(10**9)
+        chance = random.Random(seed)
+        while target.seen.total() < requests:
+            target.check_damaged(chance)
+            if target.seen.total() % 1_000 == 0:
+                sys.stderr.write(f"\r{target.seen.total():,} (seed {seed}) ")
         for (operation, status), count in sorted(target.seen.items()):
             sys.stdout.write(f"{operation:<40} {status} {count:>8,}\n")
         spent = f"{time.process_time() - began:.0f} s of CPU"
