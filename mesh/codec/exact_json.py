@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from decimal import Context, Decimal
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -125,6 +126,9 @@ def check_part(raw: bytes, part: Any, *, after: bytes) -> None:
     check(raw)
 
 
+_NOT_ZERO: Final = frozenset("123456789")
+
+
 def is_exact(text: str) -> bool:
     """Whether a number, as it is written, is one of 64 bits or a double's."""
     if text.lstrip("-").isdigit():
@@ -134,15 +138,16 @@ def is_exact(text: str) -> bool:
         return False
     found = float(text)
     # the shortest form first, in which nearly all are written
-    return repr(found) == text or _is_doubles(found, Decimal(text))
+    if repr(found) == text:
+        return True
+    # without a Decimal: it has no exponents of twenty digits
+    if found == 0.0:
+        return not _NOT_ZERO.intersection(text.lower().partition("e")[0])
+    return isfinite(found) and _is_doubles(found, Decimal(text))
 
 
 def _is_doubles(found: float, written: Decimal) -> bool:
     """Whether a double, written with as many digits, is this number."""
-    if found in (float("inf"), float("-inf")):
-        return False
-    if not written:
-        return True
     digits = "".join(map(str, written.as_tuple().digits)).strip("0")
     return Context(prec=len(digits)).plus(Decimal(found)) == written
 

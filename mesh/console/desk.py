@@ -43,6 +43,7 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import EventRow
 from mesh.inspection.redriving import Redriving
+from mesh.inspection.route_versions import Stored
 from mesh.inspection.wording.plain import ago, clock_time, counted, duration, printable
 from mesh.ports import Broker, Clock
 from mesh.services.client import Client
@@ -160,6 +161,11 @@ class Desk:
         async with ReadModel(self._broker, self._topics, self.config.model) as model:
             rows = queries.events_by_id(model.db, event_id, limit=FATES, after=after)
             return rows, [await fate_of(self._broker, self._topics, model, row) for row in rows]
+
+    async def stored(self) -> Stored:
+        """All stored versions of routes, as of now."""
+        await self.projector.read_definitions()
+        return self.projector.routes
 
     async def undelivered(self, since_ms: int) -> int:
         """How many notices to people have failed since then."""

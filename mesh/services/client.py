@@ -26,6 +26,7 @@ from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_c
 from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.operations import command_id as command_id_of
 from mesh.codec.outcomes import Outcome, decode_outcome
+from mesh.core.forks import Fork
 from mesh.core.ids import parse_step_id, partition_of_key, person_id, run_id
 from mesh.core.inputs import AnswerKind, ApprovalOrder, Command, PersonalKind
 from mesh.core.topics import Topics
@@ -331,6 +332,7 @@ class Client:
         output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
         target: str = "",
+        fork: Fork | None = None,
         operation: str = "",
     ) -> str:
         """Send an operator's command and return its id.
@@ -354,6 +356,7 @@ class Client:
             output=output,
             order=about,
             target=target,
+            fork=fork,
             operation=operation,
         )
         await self._send([record])
@@ -372,6 +375,7 @@ class Client:
         output: Any = msgspec.UNSET,
         about: ApprovalOrder | None = None,
         target: str = "",
+        fork: Fork | None = None,
         operation: str = "",
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> CommandReceipt:
@@ -393,6 +397,7 @@ class Client:
             output=output,
             about=about,
             target=target,
+            fork=fork,
             operation=operation,
         )
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)

@@ -649,7 +649,7 @@ def test_a_fork_is_ordered_with_the_results_of_the_log(stored: Path) -> None:
 
     asyncio.run(create())
     late = forked("r:one", "--from", "ok", "--timeout", "0.05")
-    assert (late.exit_code, "no receipt for the command to r:one~" in late.stderr) == (5, True)
+    assert (late.exit_code, "for `fork` of r:one~" in late.stderr) == (5, True)
     given = asyncio.run(sent())
     assert (given.command, given.step, given.to) == ("fork", "ok", ROUTE.digest)
     assert given.fork is not None

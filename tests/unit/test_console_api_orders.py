@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from console_pages import OPERATOR_NAME, URL, Mesh, approval_id, small_mesh, until
+from one_partition import route
 from openapi_answers import Answers
 from sample_mesh import TOPICS, approved, workflow
 
 from mesh.codec.commands import decode_command
+from mesh.codec.definitions import encode_definition
 from mesh.codec.operations import Progress, encode_operation
 from mesh.console.api.document import document
 from mesh.console.api.table import ENDPOINTS
@@ -46,9 +48,19 @@ class Operator:
         return CONFORM.check("GET", f"/api/v1/{path}", found)
 
 
+ROUTE = route(
+    {
+        "classify": {"agent": "classifier", "input": "${{ event.data }}"},
+        "draft": {"needs": "classify", "agent": "drafter", "input": "${{ steps.classify }}"},
+    },
+    route="issue-triage",
+)
+
+
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     async with small_mesh(tmp_path, receipt_s=30.0) as found:
+        await found.broker.send([encode_definition(ROUTE, TOPICS)])
         yield found
 
 
@@ -362,3 +374,40 @@ async def test_letters_are_discarded_with_a_reason(mesh: Mesh) -> None:
     await mesh.settle()
     [one] = (await olga.get("dead-letters", state="discarded"))["items"]
     assert (one["id"], one["handled"]["by"], one["handled"]["reason"]) == (name, OPERATOR_NAME, "old")
+
+
+# Forks --------------------------------------------------------------------------------------------
+
+
+async def test_a_fork_is_planned_of_the_log_and_begun_once_under_a_key(mesh: Mesh, owner: Owner) -> None:
+    olga, of = Operator(mesh), {"of": workflow(2), "step": "draft", "to": ROUTE.digest}
+    plan = await olga.post("forks", **of, dry_run=True)
+    assert (plan["dry_run"], plan["workflow_id"], plan["from"], plan["kept"]) == (True, None, "draft", ["classify"])
+    assert await records(mesh, TOPICS.commands) == []
+    first = await olga.post("forks", key="k", **of, reason="the price was wrong")
+    assert (first["accepted"], first["of"]) == (True, workflow(2))
+    assert first["workflow_id"].startswith(f"{workflow(2)}~")
+    await mesh.settle()
+    assert await olga.post("forks", key="k", **of, reason="the price was wrong") == first
+    # to the new workflow, and to the other one, which notes it
+    new, old = owner.obeyed
+    assert (new.workflow_id, new.command, new.step, new.to) == (first["workflow_id"], "fork", "draft", ROUTE.digest)
+    assert new.fork is not None
+    assert (list(new.fork.steps), new.fork.of) == (["classify"], workflow(2))
+    assert (old.workflow_id, old.fork and old.fork.into) == (workflow(2), first["workflow_id"])
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"of": "nobody:1"}, 404, "no run"),
+        ({"step": "nothing"}, 400, "no step nothing"),
+        ({"to": "sha256:1"}, 422, "whole digest"),
+        ({"to": ""}, 404, "can't be read here"),
+        ({"reason": ""}, 422, "reason"),
+    ],
+)
+async def test_a_fork_that_can_not_be_is_refused(mesh: Mesh, change: dict[str, Any], status: int, said: str) -> None:
+    body = {"of": workflow(2), "step": "draft", "to": ROUTE.digest, "reason": "r", **change}
+    assert said in (await Operator(mesh).post("forks", status, **body))["detail"]
+    assert await records(mesh, TOPICS.commands) == []

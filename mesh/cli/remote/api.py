@@ -22,6 +22,8 @@ from mesh.inspection.documents.letters import Letter
 from mesh.inspection.documents.meshes import MeshDocument
 from mesh.inspection.documents.orders import (
     BulkOrder,
+    Forked,
+    ForkOrder,
     LettersDone,
     LettersOrder,
     Obeyed,
@@ -137,6 +139,13 @@ class Api:
         if status == HTTPStatus.ACCEPTED:
             raise TimeoutError(_as(value, SentCommand).message)
         return _as(_checked(status, value), Obeyed)
+
+    async def fork(self, order: ForkOrder) -> Forked:
+        """As `command`."""
+        status, value = await self._ask("POST", "forks", body=order)
+        if status == HTTPStatus.ACCEPTED:
+            raise TimeoutError(_as(value, SentCommand).message)
+        return _as(_checked(status, value), Forked)
 
     async def preview(self, wanted: Wanted) -> Preview:
         return await self._post("operations/preview", wanted, Preview)

@@ -9,7 +9,7 @@ keeps. The owner of the new run decides, and has the other workflow note it.
 import sys
 from collections import Counter
 from functools import partial
-from typing import Any, Final, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 import click
 import msgspec
@@ -22,15 +22,18 @@ from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
 from mesh.cli.workflows.bulk import BulkOptions, Refined, Wanted, in_bulk, is_bulk, run_bulk
-from mesh.codec.commands import CommandReceipt, encode_command
 from mesh.core.forks import PlannedFork
 from mesh.core.route import Route
 from mesh.errors import OperatorError
+from mesh.inspection.documents.orders import Forked, ForkOrder, forked_document
 from mesh.inspection.forking import LastRun, last_run, mark_of, planned
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import WorkflowRow
 from mesh.inspection.route_versions import read_stored
 from mesh.ports import Broker
+
+if TYPE_CHECKING:
+    from mesh.cli.remote.api import Api
 
 _MARK_DIGITS: Final = 8
 
@@ -97,24 +100,53 @@ def fork(
         return
     if step is not None:
         raise click.UsageError("--step goes with a filter; --from is the step from which it goes on")
-    plan, receipt = session.run(_fork(session, part or "", order, dry_run=options["dry_run"]))
-    _tell(session, plan, origin, receipt)
-    if receipt is not None and receipt.status == "refused":
+    found = session.run(_fork(session, part or "", order, dry_run=options["dry_run"]))
+    _tell(session, found)
+    if not found.accepted and not found.dry_run:
         sys.exit(FAILED)
 
 
 # One --------------------------------------------------------------------------------------------
 
 
-async def _fork(
-    session: Session, part: str, order: _Order, *, dry_run: bool
-) -> tuple[PlannedFork, CommandReceipt | None]:
+async def _fork(session: Session, part: str, order: _Order, *, dry_run: bool) -> Forked:
+    if session.api is not None:
+        return await _fork_at_console(session, session.api, part, order, dry_run=dry_run)
     async with session.model(read_only=dry_run) as (broker, model):
         other = pick_workflow(session, model, part, changes=not dry_run)
         versions, to = await _versions(session, broker, order.to)
         mark = session.fresh_id()[:_MARK_DIGITS]
         plan = planned(_last_run(model, other), order.step, versions, to=to, mark=mark)
-        return plan, None if dry_run else await _send(session, broker, plan, order)
+        if dry_run:
+            return forked_document(plan, order.step, None)
+        receipt = await session.client(broker).order(
+            "fork",
+            plan.into,
+            by=order.by,
+            reason=order.reason,
+            step=order.step,
+            to=plan.to,
+            input=order.value,
+            fork=plan.fork,
+            timeout_s=order.timeout_s,
+        )
+        return forked_document(plan, order.step, receipt)
+
+
+async def _fork_at_console(session: Session, api: "Api", part: str, order: _Order, *, dry_run: bool) -> Forked:
+    """The same in the name of the token's person."""
+    from mesh.cli.remote.picks import workflow_of  # noqa: PLC0415 - only where there is no broker
+
+    state = (await workflow_of(session, api, part, changes=not dry_run)).state
+    given = ForkOrder(
+        of=state.workflow_id,
+        step=order.step,
+        reason=order.reason,
+        input=order.value,
+        to=order.to or "",
+        dry_run=dry_run,
+    )
+    return await api.fork(given)
 
 
 async def _versions(session: Session, broker: Broker, to: str | None) -> tuple[dict[str, Route | None], str]:
@@ -127,34 +159,6 @@ async def _versions(session: Session, broker: Broker, to: str | None) -> tuple[d
 
 def _last_run(model: ReadModel, workflow_id: str) -> LastRun:
     return last_run((entry.decision for entry in queries.decisions_of(model.db, workflow_id)), workflow_id)
-
-
-async def _send(session: Session, broker: Broker, plan: PlannedFork, order: _Order) -> CommandReceipt:
-    client, command_id = session.client(broker), f"command-{session.fresh_id()}"
-    starts = await client.command_position()
-    record = encode_command(
-        topics=session.topics,
-        command="fork",
-        workflow_id=plan.into,
-        by=order.by,
-        command_id=command_id,
-        at_ms=session.now_ms(),
-        reason=order.reason,
-        step=order.step,
-        to=plan.to,
-        input=order.value,
-        fork=plan.fork,
-    )
-    failures = await broker.send([record])
-    if failures:
-        raise OperatorError(f"the command to fork could not be sent: {failures[0].message}")
-    found = await client.command_receipts([command_id], starts, timeout_s=order.timeout_s)
-    if command_id not in found:
-        raise TimeoutError(
-            f"no receipt for the command to {plan.into} after {order.timeout_s:g} s: it is on the broker, and a router "
-            "will read it (`mesh status` shows whether one is alive)"
-        )
-    return found[command_id]
 
 
 # Many -------------------------------------------------------------------------------------------
@@ -190,28 +194,16 @@ def _plan(
 # Telling ----------------------------------------------------------------------------------------
 
 
-def _tell(session: Session, plan: PlannedFork, step: str, receipt: CommandReceipt | None) -> None:
-    kept = list(plan.fork.steps)
+def _tell(session: Session, found: Forked) -> None:
     if session.as_json:
-        session.emit(
-            {
-                "dry_run": receipt is None,
-                "workflow_id": plan.into if receipt is not None else None,
-                "of": plan.fork.of,
-                "of_run_id": plan.fork.run_id,
-                "from": step,
-                "kept": kept,
-                "accepted": receipt is not None and receipt.status == "accepted",
-                "code": receipt.code if receipt is not None else "",
-                "message": receipt.message if receipt is not None else "",
-            }
-        )
+        session.emit(found)
         return
-    if receipt is not None and receipt.status == "refused":
-        session.show(Text(f"refused ({receipt.code})", style="bold red") + Text(f"  {printable(receipt.message)}"))
+    if not found.accepted and not found.dry_run:
+        session.show(Text(f"refused ({found.code})", style="bold red") + Text(f"  {printable(found.message)}"))
         return
-    head = Text("fork", style="bold green") + Text(f"  {printable(plan.fork.of)}, from {printable(step)}")
-    head.append(f" into {printable(plan.into)}" if receipt is not None else "", style="bold")
-    session.show(head, Text(f"  keeps the results of: {', '.join(map(printable, kept)) or 'no step'}", style="dim"))
-    if receipt is None:
+    head = Text("fork", style="bold green") + Text(f"  {printable(found.of)}, from {printable(found.step)}")
+    head.append(f" into {printable(found.workflow_id)}" if found.workflow_id else "", style="bold")
+    kept = ", ".join(map(printable, found.kept)) or "no step"
+    session.show(head, Text(f"  keeps the results of: {kept}", style="dim"))
+    if found.dry_run:
         session.note("this was a dry run, nothing is sent")

@@ -6,20 +6,34 @@ workflow obeys one command of an operation: so the log itself knows a repeat.
 """
 
 import re
+import secrets
 from typing import Final, get_args
 
 import msgspec
 
+from mesh.codec.operations import command_id
 from mesh.console.api.answers import USED, Refused
 from mesh.console.api.endpoint import Asking, Endpoint, Told
 from mesh.console.desk import Desk
 from mesh.console.pages.operations import REASON, forbid_no_operator
+from mesh.core.forks import PlannedFork
 from mesh.errors import NotFound
-from mesh.inspection.documents.orders import Obeyed, Order, SentCommand, Whole, obeyed_document
+from mesh.inspection.documents.orders import (
+    Forked,
+    ForkOrder,
+    Obeyed,
+    Order,
+    SentCommand,
+    Whole,
+    forked_document,
+    obeyed_document,
+)
+from mesh.inspection.forking import last_run, planned
 from mesh.inspection.read_model import queries
 
 _WHOLE: Final = get_args(Whole)
 _REASONED: Final = frozenset({"cancel", "pause", "complete"})
+_MARK: Final = 8  # characters of what makes a fork's id its own
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -103,7 +117,73 @@ def _why_not(given: Order) -> str:
     return ""
 
 
+# Forks --------------------------------------------------------------------------------------------
+
+
+async def _fork(asking: Asking) -> Forked | Told:
+    """The new run's id is made of the key, so a repeat means the same run."""
+    given: ForkOrder = asking.body
+    desk, reader = asking.desk, asking.reader
+    forbid_no_operator(reader)
+    if given.to and not _DIGEST.fullmatch(given.to):
+        raise Refused(422, "`to` is the whole digest of a version")
+    if len(given.reason) > REASON or not (given.reason.strip() or given.dry_run):
+        raise Refused(422, f"give a `reason` of up to {REASON:,} characters: it is kept in the log")
+    entries = await desk.log(lambda db: queries.decisions_of(db, given.of))
+    operation = f"key-{asking.once}" if asking.once else ""
+    mark = asking.once[:_MARK] or secrets.token_hex(_MARK // 2)
+    run = last_run((entry.decision for entry in entries), given.of)
+    versions = {one.digest: one.route for one in (await desk.stored()).versions}
+    plan = planned(run, given.step, versions, to=given.to, mark=mark)
+    if given.dry_run:
+        return forked_document(plan, given.step, None)
+    if operation and (before := await _forked_before(desk, plan, operation)) is not None:
+        return forked_document(plan, given.step, before)
+    try:
+        receipt = await desk.client.order(
+            "fork",
+            plan.into,
+            by=reader.name,
+            reason=given.reason,
+            step=given.step,
+            to=plan.to,
+            input=given.input,
+            fork=plan.fork,
+            operation=operation,
+            timeout_s=desk.config.receipt_s,
+        )
+    except TimeoutError as error:
+        sent = SentCommand(command_id=operation, workflow_id=plan.into, message=f"Sent, not decided yet: {error}")
+        return Told(value=sent, status=202)
+    await desk.wait_shown(lambda db: queries.command(db, receipt.command_id))
+    return forked_document(plan, given.step, receipt)
+
+
+async def _forked_before(desk: Desk, plan: PlannedFork, operation: str) -> Obeyed | None:
+    """What became of it when it came first; None: nothing is decided yet."""
+    found = await desk.log(lambda db: queries.commands_of(db, operation))
+    if any(row.command != "fork" or row.workflow_id != plan.into for row in found.values()):
+        raise Refused(422, USED)
+    row = found.get(command_id(operation, plan.into))
+    return None if row is None else obeyed_document(row)
+
+
 ENDPOINTS: Final = (
+    Endpoint(
+        "POST",
+        "/api/v1/forks",
+        "fork",
+        "Begin a new run from a step of another one, and wait for the decision.",
+        _fork,
+        Forked,
+        takes=ForkOrder,
+        writes=True,
+        others={202: (SentCommand, "It is sent, and no router has decided on it yet.")},
+        refuses={
+            404: "There is no such workflow or version.",
+            422: "Something is missing, or the key was used before.",
+        },
+    ),
     Endpoint(
         "POST",
         "/api/v1/commands",

@@ -4,8 +4,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from mesh.codec.commands import CommandReceipt
 from mesh.codec.operations import Ordered, Stopped
 from mesh.codec.times import rfc3339
+from mesh.core.forks import PlannedFork
 from mesh.inspection.operations import Result, Standing, Verdict, standing
 from mesh.inspection.read_model.queries import CommandRow
 from mesh.inspection.redriving import Verdict as LetterVerdict
@@ -36,7 +38,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Obeyed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a command. `code`: accepted, or why it was refused."""
+    """What became of a command. `code`: accepted, or why it was refused.
+
+    `message`: the reason that its author gave, or why it was refused.
+    """
 
     command_id: str
     workflow_id: str
@@ -63,10 +68,59 @@ def obeyed_document(row: CommandRow) -> Obeyed:
         command=row.command,
         accepted=bool(row.accepted),
         code=row.code,
-        # of one that is obeyed the log has its author's reason there
-        message="" if row.accepted else row.message,
+        message=row.message,
         by=row.by,
         at=rfc3339(row.at_ms),
+    )
+
+
+class ForkOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new run that goes on from a step of another one.
+
+    `input`: of the step, instead of what the route makes. `to`: the whole digest of the version;
+    empty: that of the other run. `dry_run`: nothing is sent.
+    """
+
+    of: str
+    step: str
+    reason: str = ""
+    input: Any = msgspec.UNSET
+    to: str = ""
+    dry_run: bool = False
+
+
+class Forked(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a fork. `kept`: the steps whose results the new run has.
+
+    `workflow_id`: the new one; null in a dry run.
+    """
+
+    dry_run: bool
+    workflow_id: str | None
+    of: str
+    of_run_id: str
+    step: str = msgspec.field(name="from")
+    kept: tuple[str, ...]
+    accepted: bool
+    code: str
+    message: str
+
+
+def forked_document(plan: PlannedFork, step: str, receipt: CommandReceipt | Obeyed | None) -> Forked:
+    """`receipt` None: it is a dry run."""
+    is_accepted = (
+        receipt.accepted if isinstance(receipt, Obeyed) else receipt is not None and receipt.status == "accepted"
+    )
+    return Forked(
+        dry_run=receipt is None,
+        workflow_id=None if receipt is None else plan.into,
+        of=plan.fork.of,
+        of_run_id=plan.fork.run_id,
+        step=step,
+        kept=tuple(plan.fork.steps),
+        accepted=is_accepted,
+        code="" if receipt is None else receipt.code,
+        message="" if receipt is None else receipt.message,
     )
 
 
