@@ -91,8 +91,9 @@ class Owner:
             await reader.close()
 
     async def _decide(self, given: CommandGiven) -> None:
-        is_repeated = given.operation != "" and given.operation in self._known
-        self._known.add(given.operation)
+        # each workflow knows the operations of its own
+        is_repeated = given.operation != "" and given.command_id in self._known
+        self._known.add(given.command_id)
         common: dict[str, Any] = {"command_id": given.command_id, "command": given.command, "by": given.by}
         event: ev.Event = ev.CommandAccepted(**common, operation=given.operation, reason=given.reason)
         if is_repeated:
