@@ -1,7 +1,7 @@
 """The console's API and the gateway as schemathesis asks them: in this process, by their documents.
 
-    python tests/unit/schemathesis_targets.py gateway 100000
-    python tests/unit/schemathesis_targets.py console 10000
+    PYTHONPATH=.:tests/unit python tests/unit/schemathesis_targets.py gateway 100000
+    PYTHONPATH=.:tests/unit python tests/unit/schemathesis_targets.py console 10000
 
 Owns how a drawn request gets its answer. schemathesis draws requests of a document, such as it
 allows and such as it forbids, and holds the answers against it: no 500, no status, media type,

@@ -9,7 +9,8 @@ import pytest
 from schemathesis_targets import ask, targets
 
 
-@pytest.mark.parametrize(("name", "requests"), [("gateway", 150), ("console", 150)])
+@pytest.mark.deep
+@pytest.mark.parametrize(("name", "requests"), [("gateway", 100), ("console", 100)])
 def test_every_drawn_request_is_answered_as_the_document_says(name: str, requests: int, tmp_path: Path) -> None:
     with targets(name, tmp_path) as target:
         ask(target, requests)
