@@ -193,12 +193,12 @@ def test_each_verb_in_bulk_met_by_anything_leaves_one_result_a_step(drawn: list[
             p.fork("k", told.step, Fork(into=told.workflow_id), operation=effect_id(told))
             p.fork("k", told.step, Fork(into=told.workflow_id), operation=effect_id(told))
     assert max(obeyed.values(), default=0) <= 1
-    events = [(one.workflow_id, event) for one in p.decisions for event in one.events]
-    results = Counter((workflow, event.step) for workflow, event in events if isinstance(event, _SETTLES))
+    happened = [(one.workflow_id, event) for one in p.decisions for event in one.events]
+    results = Counter((workflow, event.step) for workflow, event in happened if isinstance(event, _SETTLES))
     assert max(results.values(), default=0) <= 1
-    ends = Counter(workflow for workflow, event in events if isinstance(event, WorkflowEnded))
+    ends = Counter(workflow for workflow, event in happened if isinstance(event, WorkflowEnded))
     assert max(ends.values(), default=0) <= 1
     # of two operations to fork one has begun the new run, and the other workflow has noted it once
-    begun = [event for _, event in events if isinstance(event, WorkflowForked)]
+    begun = [event for _, event in happened if isinstance(event, WorkflowForked)]
     assert len([one for one in begun if one.of]) == len([one for one in begun if one.into]) <= 1
     p.check_replay()
