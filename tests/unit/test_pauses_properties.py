@@ -28,7 +28,7 @@ TARGETS = ("agent/x", "agent/x", "agent/y", "route/r", "route/sub")
 
 class Paused(Core):
     @initialize(drawn=routes(), n=st.integers(0, 1), whom=st.sampled_from(TARGETS))
-    def begin(self, drawn: Drawn, n: int, whom: str) -> None:  # type: ignore[override] # it always starts paused
+    def begin(self, drawn: Drawn, n: int, whom: str) -> None:
         super().begin(drawn, starts=False, n=n)
         self.order(whom, "pause")
         self.start("k", "e1", n, [1, 2, 3, 4])
