@@ -132,6 +132,7 @@ async def test_every_page_holds_to_axe_and_its_forms_work(tmp_path: Path) -> Non
                 faults = look(browser, url, [*pages, link_of(mesh)], axe)
                 edit_and_order(browser, url)
                 # without a session: the page of a link, and what it opens
+                browser.go(f"{url}/login")  # a page without a stream, which would lose its session
                 browser.call("Network.clearBrowserCookies")
                 faults += look(browser, url, [link_of(mesh), link_of(mesh, late_ms=2 * HOUR_MS)], axe)
                 browser.go(url + link_of(mesh))
