@@ -298,7 +298,14 @@ class RealEngine(_WithRouter):
     def __init__(self, url: str, *, prefix: str, patience_s: float = 60.0) -> None:
         _check_loop()
         # before the loop, which nobody would close if these are refused
-        self._settings = load_settings(broker=url, topic_prefix=prefix, partitions=_PARTITIONS, instance="test")
+        self._settings = load_settings(
+            broker=url,
+            topic_prefix=prefix,
+            partitions=_PARTITIONS,
+            instance="test",
+            # a test that fails because its machine is busy says nothing
+            request_timeout_s=patience_s,
+        )
         self.loop = asyncio.new_event_loop()
         self.clock = HaltedClock()
         self._url = url
