@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from console_pages import OPERATOR_NAME, URL, Mesh, approval_id, small_mesh, until
@@ -87,6 +88,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     # so that two commands say the same of how long ago a thing was
     now_ms = SystemClock().now_ms()
     monkeypatch.setattr(SystemClock, "now_ms", lambda _: now_ms)
+    monkeypatch.setattr("mesh.console.desk.SHOWN_S", WAIT_S)
     monkeypatch.setenv("MESH_BROKER", f"sqlite://{tmp_path}/mesh.db")
     monkeypatch.setenv("MESH_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("MESH_APPROVERS", str(tmp_path / "console" / "approvers.yaml"))
@@ -248,6 +250,8 @@ def test_an_operator_without_a_broker_orders_follows_and_stops(served: Served) -
 
 
 def test_an_operator_without_a_broker_commands_a_workflow(served: Served) -> None:
+    desk = served.mesh.console.desk
+    desk.config = msgspec.structs.replace(desk.config, receipt_s=WAIT_S)
     owner = asyncio.run_coroutine_threadsafe(obey(served), served.loop)
     words = ("workflows", "retry", workflow(3), "--step", "classify", "--why", "the disk is larger", "--json")
     found = call(*words, "--timeout", "0", served=served)

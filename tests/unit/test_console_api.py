@@ -78,6 +78,7 @@ async def order(mesh: Mesh) -> None:
         operation="op-known", command="retry", total=1, chunks=0, rate=1, by=OPERATOR_NAME, reason="why", at_ms=1
     )
     await mesh.console.desk.order(ordered, [workflow(3)])
+    assert await mesh.console.desk.find_operation("op-known") is not None
 
 
 # The document -------------------------------------------------------------------------------------

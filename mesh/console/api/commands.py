@@ -33,6 +33,7 @@ from mesh.inspection.read_model import queries
 
 _WHOLE: Final = get_args(Whole)
 _REASONED: Final = frozenset({"cancel", "pause", "complete"})
+_REPEATED: Final = "repeated"  # the code of a command whose operation the workflow has decided on before
 _MARK: Final = 8  # characters of what makes a fork's id its own
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -61,14 +62,13 @@ async def _command(asking: Asking) -> Obeyed | Told:
             timeout_s=desk.config.receipt_s,
         )
     except TimeoutError as error:
-        sent = SentCommand(
-            command_id=operation, workflow_id=given.workflow_id, message=f"Sent, not decided yet: {error}"
-        )
-        return Told(value=sent, status=202)
+        return _sent(operation, given.workflow_id, str(error))
     # the log and not the receipt: under a key it says what became of the first
     row = await desk.wait_shown(lambda db: queries.command(db, receipt.command_id))
     if row is not None:
         return obeyed_document(row)
+    if receipt.code == _REPEATED:
+        return _sent(operation, given.workflow_id, "what became of it when it came first is not read here yet")
     return Obeyed(
         command_id=receipt.command_id,
         workflow_id=receipt.workflow_id,
@@ -78,6 +78,13 @@ async def _command(asking: Asking) -> Obeyed | Told:
         message=receipt.message,
         by=receipt.by,
         at=receipt.at,
+    )
+
+
+def _sent(operation: str, workflow_id: str, why: str) -> Told:
+    name = command_id(operation, workflow_id) if operation else ""
+    return Told(
+        value=SentCommand(command_id=name, workflow_id=workflow_id, message=f"Sent, not decided yet: {why}"), status=202
     )
 
 
@@ -153,8 +160,7 @@ async def _fork(asking: Asking) -> Forked | Told:
             timeout_s=desk.config.receipt_s,
         )
     except TimeoutError as error:
-        sent = SentCommand(command_id=operation, workflow_id=plan.into, message=f"Sent, not decided yet: {error}")
-        return Told(value=sent, status=202)
+        return _sent(operation, plan.into, str(error))
     await desk.wait_shown(lambda db: queries.command(db, receipt.command_id))
     return forked_document(plan, given.step, receipt)
 

@@ -54,7 +54,10 @@ class Obeyed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """The command is on the broker, and no router has decided on it yet."""
+    """The command is on the broker, and no router has decided on it yet.
+
+    `command_id`: empty where the request had no key: the message has it then.
+    """
 
     command_id: str
     workflow_id: str
