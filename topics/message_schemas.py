@@ -24,6 +24,7 @@ from mesh.codec.outcomes import Outcome
 from mesh.codec.people import PeopleActivationBody, PeopleBody
 from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
+from mesh.codec.sealing import KeyRecord
 from mesh.codec.withdrawals import Withdrawal
 from mesh.core.approvals import MOST_NAMES
 from mesh.core.delegations import MOST_NAMED
@@ -204,6 +205,12 @@ def schemas() -> dict[str, dict[str, Any]]:
                 "be begun, and may be cut short."
             ),
             Withdrawal,
+        ),
+        "payload-key": _of_types(
+            "Payload key",
+            "The value of a record of mesh.keys (compacted): the key, AES-256 in base64, with which decisions on this "
+            "private workflow are sealed. A tombstone erases what it has sealed.",
+            KeyRecord,
         ),
         "router-card": _of_types(
             "Router card",
@@ -459,6 +466,12 @@ def _command() -> dict[str, Any]:
                 "description": "migrate: the digest of the version to go over to.",
                 "anyOf": [DIGEST, {"enum": [None, ""]}],
             },
+            "keys": {
+                "type": ["array", "null"],
+                "items": {"type": "string"},
+                "maxItems": 1000,
+                "description": "erase: the ids of the keys to delete, as mesh.keys names them.",
+            },
             "operation": {
                 **STRING_OR_NULL,
                 "description": "The bulk operation that it is a part of: each workflow obeys one of its commands.",
@@ -484,6 +497,10 @@ def _command() -> dict[str, Any]:
         },
         "allOf": [
             {"if": {"required": ["input"]}, "then": {"properties": {"command": {"enum": ["retry", "fork"]}}}},
+            {
+                "if": {"required": ["keys"], "properties": {"keys": {"type": "array"}}},
+                "then": {"properties": {"command": {"const": "erase"}}},
+            },
             {"if": {"required": ["fork"]}, "then": {"properties": {"command": {"const": "fork"}}}},
             {
                 "if": {"properties": {"command": {"const": "fork"}}},

@@ -21,6 +21,8 @@ from mesh.cli.text.format import counted, printable
 from mesh.codec import exact_json
 from mesh.codec.exports import ExportHead
 from mesh.codec.jws_bodies import mesh_of
+from mesh.codec.key_files import keys_path, read_keys, write_keys
+from mesh.codec.sealing import Key
 from mesh.codec.times import rfc3339
 from mesh.core import ids
 from mesh.errors import NotFound, OperatorError
@@ -30,7 +32,8 @@ from mesh.inspection.history.folding import digests, fold_partition, log_ends
 from mesh.inspection.history.importing import Checked, Import
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
-from mesh.wiring.files import read_here, written
+from mesh.services.vault import Vault
+from mesh.wiring.files import local_path, read_here, written
 
 _CHECKED: Final = "every record of the log was read from the broker and folded"
 
@@ -104,8 +107,11 @@ def export(session: Session, *, file: str | None, workflow_id: str | None, by: s
         for line in session.run(_export(session, workflow_id)):
             click.echo(line)  # bytes, as they are
     elif file is not None and workflow_id is None:
+        keys = keys_path(local_path(file))
+        if keys.exists():
+            raise OperatorError(f"{keys} is there already: name another file")
         with written(file) as path:
-            head = session.run(_export_all(session, path, by))
+            head = session.run(_export_all(session, path, keys, by))
         _tell_exported(session, head, file)
     else:
         raise click.UsageError("give FILE for the whole log, or --workflow ID for one workflow")
@@ -116,8 +122,19 @@ def export(session: Session, *, file: str | None, workflow_id: str | None, by: s
 @click.option(
     "--leave-unread", is_flag=True, help="Also where inputs that nobody had decided on stay behind on the old broker."
 )
+@click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The keys of private workflows; without it, FILE.keys if it is there.",
+)
+@click.option(
+    "--erase-unreadable", is_flag=True, help="Private workflows whose keys are missing are erased in the new mesh."
+)
 @mesh_command
-def import_log(session: Session, *, file: str, leave_unread: bool) -> None:
+def import_log(
+    session: Session, *, file: str, leave_unread: bool, keys_file: Path | None, erase_unreadable: bool
+) -> None:
     """Write the log in FILE to an empty mesh, on this broker, and show that it folds equally.
 
     The whole file is checked before anything is written. Topics are created as they are needed.
@@ -125,7 +142,13 @@ def import_log(session: Session, *, file: str, leave_unread: bool) -> None:
     agents; routes and people are in force two seconds after the import. An import that was
     interrupted goes on when it is run again.
     """
-    with read_here(file) as path, closing(Checked(path)) as checked:
+    with read_here(file) as path, closing(Checked(path, _keys_of(file, keys_file))) as checked:
+        lacking = checked.unreadable
+        if lacking and not erase_unreadable:
+            raise OperatorError(
+                f"the keys of {counted(len(lacking), 'private workflow')} are missing, as that of {lacking[0]}: give them "
+                "with --keys, or let the new mesh treat these as erased, with --erase-unreadable"
+            )
         unread = sum(checked.head.unread.values())
         if unread and not leave_unread:
             raise OperatorError(
@@ -134,7 +157,12 @@ def import_log(session: Session, *, file: str, leave_unread: bool) -> None:
                 "or leave them behind with --leave-unread"
             )
         sent_again = session.run(_import(session, checked))
-    _tell_imported(session, checked.head, sent_again)
+    _tell_imported(session, checked.head, sent_again, has_private=bool(checked.keys))
+
+
+def _keys_of(file: str, given: Path | None) -> dict[str, Key]:
+    path = given or keys_path(local_path(file))
+    return read_keys(path) if given is not None or path.exists() else {}
 
 
 async def _import(session: Session, checked: Checked) -> int:
@@ -151,7 +179,7 @@ async def _import(session: Session, checked: Checked) -> int:
     return work.sent_again
 
 
-def _tell_imported(session: Session, head: ExportHead, sent_again: int) -> None:
+def _tell_imported(session: Session, head: ExportHead, sent_again: int, *, has_private: bool) -> None:
     workflows, records = sum(part.workflows for part in head.log), head.topics.get("log", 0)
     if session.as_json:
         session.emit({"from": head.mesh, "workflows": workflows, "records": records, "sent_again": sent_again})
@@ -160,15 +188,27 @@ def _tell_imported(session: Session, head: ExportHead, sent_again: int) -> None:
     session.note(f"the log was read back: each of {head.partitions} partitions folds to the same states as before")
     session.note(f"{counted(sent_again, 'record')} that nobody had answered: sent again")
     session.note(f"next: start routers with MESH_PARTITIONS={head.partitions}, then agents, then upstream")
+    if has_private:
+        session.note(
+            "run `mesh approvals republish` when routers run: questions of private workflows were not in the file"
+        )
 
 
-async def _export_all(session: Session, file: Path, by: str) -> ExportHead:
+async def _export_all(session: Session, file: Path, keys: Path, by: str) -> ExportHead:
     topics = session.topics
     mesh = await _named(session)
     async with session.broker(read_only=True) as broker:
-        return await export_log(
+        head = await export_log(
             broker, topics, file, mesh=mesh, at=rfc3339(session.now_ms()), by=by, version=version("agent-mesh")
         )
+        # after the log: each key was there before what it has sealed
+        vault = Vault(broker, topics)
+        await vault.refresh()
+        await vault.close()
+    if vault.keys:
+        write_keys(keys, vault.keys.values())
+        session.note(f"the keys of private workflows are in {keys}: keep it apart, it opens them")
+    return head
 
 
 async def _named(session: Session) -> str:
@@ -208,7 +248,9 @@ async def _export(session: Session, workflow_id: str) -> list[bytes]:
         head = Head(bundle=1, mesh=mesh, workflow_id=workflow_id, log=topics.log, partition=partition)
         kept = [name for name in (topics.people, topics.delegations) if name in found]
         people = [record for name in kept for record in await _all(broker, TopicPartition(name, 0))]
-        decisions = await _all(broker, TopicPartition(topics.log, partition))
+        vault = Vault(broker, topics)
+        decisions = list(await vault.open(await _all(broker, TopicPartition(topics.log, partition))))
+        await vault.close()
     if not any(record.key == workflow_id.encode() for record in decisions):
         raise NotFound(f"the log has no decision about {workflow_id}: give the whole id (`mesh workflows list`)")
     return list(bundle_lines(head, people, decisions))
@@ -232,16 +274,18 @@ async def _fold(session: Session) -> tuple[dict[str, str], int]:
         info = (await broker.topics()).get(topic)
         if info is None:
             raise NotFound(f"this broker has no topic {topic}: no mesh was set up here (check --broker and the prefix)")
+        vault = Vault(broker, session.topics)
         for place, end in (await log_ends(broker, topic, info.partitions)).items():
-            _, workflows, count = await fold_partition(broker, place, end)
+            _, workflows, count = await fold_partition(broker, place, end, vault)
             found |= digests(workflows)
             workflows.close()
             records += count
+        await vault.close()
     return dict(sorted(found.items())), records
 
 
 def _fold_file(file: str) -> tuple[dict[str, str], int]:
-    with read_here(file) as path, closing(Checked(path)) as checked:
+    with read_here(file) as path, closing(Checked(path, _keys_of(file, None))) as checked:
         found = {name: digest for _, workflows in checked.folds.values() for name, digest in digests(workflows)}
     return dict(sorted(found.items())), checked.head.topics.get("log", 0)
 

@@ -6,6 +6,7 @@ decides and logs whether a command is possible. Operators' clients call `encode_
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -38,6 +39,7 @@ _TARGET_EXAMPLE: Final = '{"command": "pause" or "resume", "workflow_id": "mesh.
 _FORK_EXAMPLE: Final = (
     'send {"of": ..., "run_id": ..., "event": {...}, "steps": {...}} to a new id, or {"into": <new id>}'
 )
+_MOST_KEYS: Final = 1_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -77,6 +79,7 @@ def encode_command(
     output: Any = msgspec.UNSET,
     order: ApprovalOrder | None = None,
     fork: Fork | None = None,
+    keys: Sequence[str] = (),
     operation: str = "",
     target: str = "",
     traceparent: str | None = None,
@@ -86,11 +89,11 @@ def encode_command(
 
     `command_id` is fresh for each command. `step`: whose incident to retry, skip or fail (a step,
     an item `check[7]`, a compensation `hotel.undo`); without it, all of them; of complete, the step
-    whose `output` it gives. `to`: the digest to
-    migrate to. `input`: of retry, for the one step that it names. `order`: of extend, reassign and
-    void. `operation`: the bulk operation that it is a part of; a workflow obeys each of those once.
-    `source`: who sends it; operators and their tools by default.
-    `target`: of pause and resume to `ids.PAUSES`, the agent or the route (`mesh.core.pauses`).
+    whose `output` it gives. `to`: the digest to migrate to. `input`: of retry, for the one step
+    that it names. `order`: of extend, reassign and void. `keys`: of erase, the ids of the keys to
+    delete. `operation`: the bulk operation that it is a part of; a workflow obeys each of those
+    once. `source`: who sends it; operators and their tools by default. `target`: of pause and
+    resume to `ids.PAUSES`, the agent or the route (`mesh.core.pauses`).
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
@@ -107,6 +110,8 @@ def encode_command(
         data["order"] = order_document(order)
     if fork is not None:
         data["fork"] = fork
+    if keys:
+        data["keys"] = list(keys)
     if operation:
         data["operation"] = operation
     if target:
@@ -153,7 +158,7 @@ def decode_command(record: Record) -> CommandGiven:
         what="command",
         required=("command", "workflow_id", "by"),
         optional=("reason", "step", "to", "operation", "target"),
-        anything=("input", "output", "order", "fork"),
+        anything=("input", "output", "order", "fork", "keys"),
         example=_EXAMPLE,
     )
     data = body.data
@@ -206,7 +211,19 @@ def decode_command(record: Record) -> CommandGiven:
         order=read_order(record, command, workflow_id, data["order"]) if "order" in data else None,
         fork=fork,
         target=target,
+        keys=_keys(record, command, data.get("keys")),
     )
+
+
+def _keys(record: Record, command: Command, value: Any) -> tuple[str, ...]:
+    """The keys that a command to erase names. Raises `MalformedRecord`."""
+    if value is None:
+        return ()
+    if command != "erase" or not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise MalformedRecord(f"{place(record)}: `keys` goes with erase alone, and is a list of keys' ids")
+    if len(value) > _MOST_KEYS or any(len(one) > ids.MAX_ID for one in value):
+        raise MalformedRecord(f"{place(record)}: `keys` has more than {_MOST_KEYS} keys, or one that is too long")
+    return tuple(value)
 
 
 def _fork(record: Record, command: Command, data: dict[str, Any]) -> Fork | None:

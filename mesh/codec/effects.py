@@ -19,12 +19,14 @@ from mesh.codec.delegations import encode_personal, personal_key
 from mesh.codec.inbox import encode_inbox
 from mesh.codec.open_approvals import encode_shown, shown_id
 from mesh.codec.outcomes import encode_outcome, outcome_id
+from mesh.codec.sealing import encode_key_deleted, key_name
 from mesh.codec.tasks import encode_task
 from mesh.codec.times import rfc3339
 from mesh.codec.withdrawals import encode_withdrawal, withdrawal_id
 from mesh.core.crossings import crossing_id
 from mesh.core.effects import (
     AskApproval,
+    DeleteKey,
     Effect,
     PublishEvent,
     PublishOutcome,
@@ -78,6 +80,10 @@ class EffectEncoder:
                 return encode_personal(effect.record, topics=self._topics, at_ms=effect.at_ms, is_said=True)
             case TellForked():
                 return encode_told_fork(effect, topics=self._topics)
+            case DeleteKey():
+                return encode_key_deleted(
+                    effect.workflow_id, effect.key, topics=self._topics, partition=self._partition
+                )
             case _:
                 assert_never(effect)
 
@@ -131,5 +137,7 @@ def effect_id(effect: Effect) -> str:
             return personal_key(effect.record)
         case TellForked():
             return told_fork_id(effect)
+        case DeleteKey():
+            return key_name(effect.workflow_id, effect.key)
         case _:
             assert_never(effect)

@@ -63,6 +63,7 @@ MAY_CROSS: Final = frozenset(
         ev.SlotReleased,
         ev.SlotGranted,
         ev.SlotRefused,
+        ev.PayloadsSealed,
     }
 )
 
@@ -75,18 +76,20 @@ def crossings(events: Sequence[ev.Event]) -> int:
     # by exact type: every fold asks it of every decision, and most have none
     if MAY_CROSS.isdisjoint(map(type, events)):
         return 0
-    return sum(type(event) in MAY_CROSS and _crosses(event) for event in events)
+    return sum(_count(event) for event in events if type(event) in MAY_CROSS)
 
 
-def _crosses(event: ev.Event) -> bool:
+def _count(event: ev.Event) -> int:
     match event:
+        case ev.PayloadsSealed():
+            return event.sends
         case ev.WorkflowEnded():
-            return event.caller is not None
+            return int(event.caller is not None)
         case ev.CallFailed():
             # it cancels the called workflow, but only if that may still run
-            return event.called != ""
+            return int(event.called != "")
         case _:
-            return True
+            return 1
 
 
 def inputs_between(decision: ev.Decision) -> list[Crossing]:

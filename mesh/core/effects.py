@@ -39,6 +39,7 @@ from mesh.core.events import (
     InputParked,
     NoteAdded,
     PayloadEdited,
+    PayloadsErased,
     QuestionAnswered,
     QuestionAsked,
     StepCancelled,
@@ -193,6 +194,13 @@ class TellForked(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class DeleteKey(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.keys`, as a tombstone: the key of a private workflow is gone. Id: the key's."""
+
+    workflow_id: str
+    key: str
+
+
 Effect = (
     SendTask
     | WithdrawTask
@@ -206,6 +214,7 @@ Effect = (
     | SendInput
     | SendPersonal
     | TellForked
+    | DeleteKey
 )
 
 
@@ -321,6 +330,10 @@ def _event(decision: Decision, event: EventEmitted) -> PublishEvent:
     )
 
 
+def _keys(decision: Decision, event: PayloadsErased) -> list[Effect]:
+    return [DeleteKey(workflow_id=decision.workflow_id, key=key) for key in event.keys]
+
+
 def _dead_letter(decision: Decision, event: InputParked) -> SendDeadLetter:
     return SendDeadLetter(workflow_id=decision.workflow_id, parked=event, at_ms=decision.at_ms)
 
@@ -422,6 +435,7 @@ _DERIVED: Final[dict[type[Event], Callable[[Decision, Any], Iterable[Effect]]]] 
     CommandRefused: receipt_of_command,
     EventEmitted: lambda decision, event: [_event(decision, event)],
     InputParked: lambda decision, event: [_dead_letter(decision, event)],
+    PayloadsErased: _keys,
     EventUnclaimed: lambda decision, event: [_unclaimed(decision, event)],
     WorkflowForked: _forked,
 }

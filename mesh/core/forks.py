@@ -23,7 +23,8 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a command to fork says.
 
     To the new run: `of` is the other workflow, `run_id` its run, `event` its start event, `steps`
-    the results to keep. To the other workflow: `into` is the new one, which has begun.
+    the results to keep, `private` whether its payloads are sealed. To the other workflow: `into` is
+    the new one, which has begun.
     """
 
     into: str = ""
@@ -31,6 +32,7 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_id: str = ""
     event: dict[str, Any] = {}
     steps: dict[str, KeptResult] = {}
+    private: bool = False
 
 
 class PlannedFork(msgspec.Struct, frozen=True, kw_only=True):

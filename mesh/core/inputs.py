@@ -196,6 +196,7 @@ Command = Literal[
     "pause",
     "resume",
     "fork",
+    "erase",
 ]
 
 
@@ -226,6 +227,7 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     output: Any = msgspec.UNSET  # complete: of the step
     order: ApprovalOrder | None = None  # extend, reassign, void
     fork: Fork | None = None  # fork
+    keys: tuple[str, ...] = ()  # erase: the ids of the keys to delete
     operation: str = ""  # the bulk operation that it is a part of
     target: str = ""  # pause, resume: the agent or the route, if it is no workflow (`mesh.core.pauses`)
 

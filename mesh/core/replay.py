@@ -9,7 +9,17 @@ from typing import NamedTuple
 
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.crossings import crossings
-from mesh.core.events import ClockHeld, ClockReleased, Decision, InputAttempted, LogImported, LogRecord
+from mesh.core.events import (
+    ClockHeld,
+    ClockReleased,
+    Decision,
+    InputAttempted,
+    LogImported,
+    LogRecord,
+    PayloadsErased,
+    PayloadsSealed,
+    WorkflowForgotten,
+)
 from mesh.core.evolve import evolve
 from mesh.core.ids import is_clock
 from mesh.core.inputs import InboxInput
@@ -36,11 +46,13 @@ class PartitionFold:
     """The fold of one log partition, from its first record or from a checkpoint.
 
     `state`: what the effective decisions give. `next_offset`: the offset after the last record
-    folded. `takeovers`: how many owners in a row made no progress. `attempted`: the input that the
-    last of them announced before it touched it, if no decision on it followed.
+    folded. `takeovers`: how many owners in a row made no progress. `attempted`: the input that
+    the last of them announced before it touched it, if no decision on it followed. `unreadable`:
+    private workflows of which something was sealed, and not erased later: their states are not
+    known.
     """
 
-    __slots__ = ("attempted", "epochs", "next_offset", "partition", "state", "takeovers")
+    __slots__ = ("attempted", "epochs", "next_offset", "partition", "state", "takeovers", "unreadable")
 
     def __init__(
         self, partition: int, *, state: PartitionState | None = None, epochs: Epochs | None = None, next_offset: int = 0
@@ -51,6 +63,7 @@ class PartitionFold:
         self.next_offset = next_offset
         self.takeovers = 0
         self.attempted: Attempt | None = None
+        self.unreadable: set[str] = set()
 
     def apply(self, offset: int, record: LogRecord) -> bool:
         """Fold the record at `offset`.
@@ -68,6 +81,12 @@ class PartitionFold:
             return False
         if counts:
             self._note_progress(record)
+            # by exact type: every fold asks it of every decision
+            kind = type(record.events[-1]) if record.events else None
+            if kind is PayloadsSealed:
+                self.unreadable.add(record.workflow_id)
+            elif kind is PayloadsErased or kind is WorkflowForgotten:
+                self.unreadable.discard(record.workflow_id)
             apply_decision(self.state, record)
         return counts
 

@@ -425,6 +425,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     # on `event`: a number, higher goes first where tasks are queued
     priority: Template | None = None
+    private: bool = False  # what its workflows hold is sealed in the log, and can be erased
     # on `event`: by which people find its workflows
     search: dict[str, Template] = {}
     # how long an event that a step will wait for is kept before the workflow starts

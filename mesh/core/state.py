@@ -159,6 +159,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kept: tuple[str, ...] = ()
 
 
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has erased a workflow's payloads, when, and why."""
+
+    by: str
+    reason: str
+    at_ms: int
+
+
 class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A step that has begun or is settled. A step that waits for its needs has no state yet.
 
@@ -247,6 +255,8 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin | None = None  # of a run that was forked from another
     pause: Pause | None = None  # nothing new of it is sent or begun
     pauses: Pauses | None = None  # of a built-in workflow that holds them
+    private: bool = False  # what is decided on it is sealed
+    erased: Erasure | None = None
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

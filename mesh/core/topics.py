@@ -21,6 +21,7 @@ class Topics:
         "events",
         "inbox",
         "ingress_group",
+        "keys",
         "log",
         "notices",
         "notifier_group",
@@ -44,6 +45,7 @@ class Topics:
         self.inbox: Final = prefix + "inbox"
         self.results: Final = prefix + "results"
         self.log: Final = prefix + "log"
+        self.keys: Final = prefix + "keys"
         self.requests: Final = prefix + "approvals.requests"
         self.responses: Final = prefix + "approvals.responses"
         self.open_approvals: Final = prefix + "approvals.open"

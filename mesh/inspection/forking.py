@@ -69,7 +69,9 @@ def planned(run: LastRun, step: str, versions: Versions, *, to: str = "", mark: 
     if step not in route.steps:
         raise OperatorError(f"route {route.name} has no step {step}: {', '.join(route.steps)}")
     kept = kept_results(route, step, state.steps)
-    fork = Fork(of=state.workflow_id, run_id=state.run_id, event=started.cloud_event, steps=kept)
+    fork = Fork(
+        of=state.workflow_id, run_id=state.run_id, event=started.cloud_event, steps=kept, private=started.private
+    )
     return PlannedFork(into=ids.workflow_id(route.name, f"{state.key}{MARK}{mark}"), to=digest, fork=fork)
 
 

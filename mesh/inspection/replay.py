@@ -19,6 +19,7 @@ from mesh.inspection.what_if import Rehearsal, rehearse
 from mesh.inspection.what_if.recording import Run, Runs
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
+from mesh.services.vault import Vault
 
 
 async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], since_ms: int) -> list[Run]:
@@ -35,13 +36,14 @@ async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], si
     partitions = [TopicPartition(topics.log, p) for p in range(info.partitions)]
     begins, ends = await broker.begin_offsets(partitions), await broker.end_offsets(partitions)
     folds = {tp: _Reading(frozenset(routes), since_ms) for tp in partitions}
-    reader = await broker.reader()
+    reader, vault = await broker.reader(), Vault(broker, topics)
     try:
         reader.assign(begins)
         async for records in read_up_to(reader, ends):
-            for record in records:
+            for record in await vault.open(records):
                 folds[TopicPartition(record.topic, record.partition)].take(record)
     finally:
+        await vault.close()
         await reader.close()
     runs = [run for fold in folds.values() for run in fold.runs.found]
     return sorted(runs, key=lambda run: (run.decisions[0].at_ms, run.workflow_id))

@@ -37,6 +37,7 @@ from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplat
 from mesh.routes.graph import body_of, dependents_of, find_cycle, ordered, upstream_of
 from mesh.routes.keys import KINDS, ROUTE, STEP
 from mesh.routes.limits import limits, priority_of
+from mesh.routes.private import private_of
 from mesh.routes.problems import (
     Book,
     DocumentPath,
@@ -122,6 +123,7 @@ class _RouteCompiler:
         self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
         order = self.order()
         steps = {step: self.step(step, part, order) for step, part in self.steps.items()}
+        private = private_of(root, self.steps)
         output = root.template("output")
         awaited = tuple(s.work.event for s in steps.values() if isinstance(s.work, WaitWork) and s.work.event)
         self.check_loops()
@@ -146,6 +148,7 @@ class _RouteCompiler:
             output=output,
             budget=self.bounds.budget,
             priority=priority,
+            private=private,
             search=dict(search),
             keep_events_s=keep_events_s,
             # where a step may act before others are done, what is not there is null, and not an

@@ -55,6 +55,7 @@ from mesh.routes.values import (
     Template,
     Text,
     Texts,
+    Truth,
     Whole,
 )
 
@@ -311,6 +312,12 @@ ROUTE: Final = Table(
             text="By what people find its workflows: templates on `event`, evaluated once at the start.",
             example="search: {customer: '${{ event.data.customer }}'}",
             see="search-attributes",
+        ),
+        "private": Key(
+            kind=Truth(),
+            text="Whether what its workflows hold is sealed in the log, so that `mesh workflows erase` can erase it.",
+            default=False,
+            see="private-routes",
         ),
         "on_repeat": Key(
             kind=Choice(options=get_args(OnRepeat)),

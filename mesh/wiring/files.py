@@ -87,6 +87,11 @@ def read_here(place: str) -> Iterator[Path]:
         yield Path(here) / name
 
 
+def local_path(place: str) -> Path:
+    """The path of a place; of an object its name, in the folder where we are."""
+    return Path(_split(place)[1]) if _is_remote(place) else _path_of(place)
+
+
 def _split(place: str) -> tuple[str, str]:
     """A URL of one object: what it lies in, and its name."""
     folder, _, name = place.rpartition("/")

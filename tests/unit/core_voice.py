@@ -14,6 +14,7 @@ from mesh.core.calls import Caller
 from mesh.core.crossings import Crossing, crossing_id
 from mesh.core.effects import (
     AskApproval,
+    DeleteKey,
     Effect,
     PublishEvent,
     PublishOutcome,
@@ -150,6 +151,8 @@ def effect_line(effect: Effect) -> str:
             return f"record of {effect.record.by}: {personal_key(effect.record)}"
         case TellForked():
             return f"word of a fork to {effect.of}: it is {effect.workflow_id}"
+        case DeleteKey():
+            return f"key {effect.key} is deleted"
         case WithdrawTask():
             return f"withdrawal {effect.task_id}/{effect.attempt} to {effect.agent}"
         case SendInput():

@@ -534,7 +534,7 @@ class Partition:
 
     def command(
         self,
-        command: Literal["cancel", "retry", "skip", "fail", "complete", "pause", "resume", "fork"],
+        command: Literal["cancel", "retry", "skip", "fail", "complete", "pause", "resume", "fork", "erase"],
         *,
         step: str | None = None,
         key: str = "k",
@@ -542,6 +542,7 @@ class Partition:
         task_input: Any = msgspec.UNSET,
         output: Any = msgspec.UNSET,
         operation: str = "",
+        keys: tuple[str, ...] = (),
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.commands", None)
         return self.give(
@@ -555,6 +556,7 @@ class Partition:
                 task_input=task_input,
                 output=output,
                 operation=operation,
+                keys=keys,
                 **source,
             )
         )

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
+from mesh.adapters.system import SystemEntropy
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.events import ClockHeld
 from mesh.core.state import Directory, StepState
@@ -54,6 +55,7 @@ def owner_at(broker: MemoryBroker) -> Owner:
         route_of=lambda _: None,
         directory=Directory,
         token="token",
+        entropy=SystemEntropy(),
     )
 
 
@@ -63,7 +65,7 @@ def claimed(of_broker: Reading, of_router: Reading) -> Owner:
     cluster.create_topics(topic_specs(TOPICS, partitions=1, agents=[]))
     broker = MemoryBroker(cluster, "r")
     owner = owner_at(broker)
-    asyncio.run(takeover._claim(takeover._Candidate(owner, None, None), broker, TOPICS, CONFIG, of_router))
+    asyncio.run(takeover._claim(takeover._Candidate(owner, None, None, {}), broker, TOPICS, CONFIG, of_router))
     return owner
 
 

@@ -182,7 +182,7 @@ def test_commands_verbs_and_options_are_completed() -> None:
     assert completed("mesh work") == {"workflows", "workflow"}
     assert completed("mesh workflows ") == {
         *("list", "show", "cancel", "retry", "skip", "fail"),
-        *("complete", "pause", "resume", "fork", "migrate"),
+        *("complete", "pause", "resume", "fork", "migrate", "erase"),
     }
     assert completed("mesh approvals --rol") == {"--role"}
     assert completed("mesh approvals approve --pay") == {"--payload"}

@@ -697,7 +697,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
     [
         (
             {"command": "explode", "workflow_id": WORKFLOW, "by": "op"},
-            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void", "complete", "pause", "resume", "fork"',
+            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void", "complete", "pause", "resume", "fork", "erase"',
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},

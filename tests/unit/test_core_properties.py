@@ -80,6 +80,7 @@ UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
     | {"WorkflowForked"}  # test_decide_fork.py has it
     | {"PauseSet", "PauseLifted", "HeldReleased"}  # `test_pauses_properties` draws these
+    | {"PayloadsSealed", "PayloadsErased"}  # the owner's, and test_decide_erase.py
     | {"LogImported"}  # of `mesh log import`: test_log_import.py
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both

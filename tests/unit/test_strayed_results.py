@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from one_partition import PEOPLE, START_MS, only
 
+from mesh.adapters.system import SystemEntropy
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.core.events import InputDismissed, InputParked
 from mesh.core.ids import partition_of_key
@@ -30,6 +31,7 @@ def owner_of(partition: int) -> Owner:
         route_of=lambda _: None,
         directory=lambda: PEOPLE,
         token="t",
+        entropy=SystemEntropy(),
     )
 
 

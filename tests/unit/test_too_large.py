@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from one_partition import Partition, agent, approval, called_route, calling, only, route
 
+from mesh.adapters.system import SystemEntropy
 from mesh.codec.log import encode_decision
 from mesh.core.events import (
     AnswerRefused,
@@ -56,6 +57,7 @@ class Owned(Partition):
             route_of=self.routes.get,
             directory=lambda: self.directory,
             token=self.token,
+            entropy=SystemEntropy(),
             is_traced=True,
         )
         self.decider.state = self.state

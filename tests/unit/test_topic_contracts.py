@@ -90,8 +90,8 @@ def test_trust_boundaries_hold() -> None:
 
 
 def test_workflows_partitions_are_fixed_and_equal() -> None:
-    assert fixed_topics(TOPICS) == {TOPICS.inbox, TOPICS.results, TOPICS.log}
-    assert {BY_NAME[name].partitions for name in ("inbox", "results", "log")} == {"mesh"}
+    assert fixed_topics(TOPICS) == {TOPICS.inbox, TOPICS.results, TOPICS.log, TOPICS.keys}
+    assert {BY_NAME[name].partitions for name in ("inbox", "results", "log", "keys")} == {"mesh"}
 
 
 def test_every_topic_has_the_brokers_timestamps_and_its_retention() -> None:

@@ -20,7 +20,7 @@ async def test_the_log_says_how_many_partitions_a_mesh_began_with() -> None:
     assert "began with 3: stop its routers and delete the topic" in many
     others = await plan(broker, topic_specs(topics, 4, []), topics=topics)
     told = {one.topic: one.fix for one in others if one.kind == "partitions_fixed"}
-    assert set(told) == {topics.inbox, topics.log}
+    assert set(told) == {topics.inbox, topics.keys, topics.log}
     assert all("set MESH_PARTITIONS=3" in fix for fix in told.values())
 
 

@@ -20,7 +20,7 @@ from mesh.core.clock import Sighting
 from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.delegations import KnownDelegation
-from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked, LogImported
+from mesh.core.events import ClockHeld, DelegationGiven, InputAttempted, InputParked, LogImported, PayloadsSealed
 from mesh.core.forks import Fork, KeptResult
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.pauses import agent_target, route_target
@@ -60,7 +60,10 @@ def varied_run() -> Partition:
         route="triage",
     )
     wrong, right = _correcting("steps.judge.rating > 0"), _correcting("steps.judge.score > 0")
-    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced, voted, wrong, right)
+    secret = route({"a": agent()}, route="triage", private=True)
+    p = Partition(
+        first, callers, sub, rules, limited, changed, named, daily, queues, sliced, voted, wrong, right, secret
+    )
     _finish(p)
     _reject(p)
     _stop(p)
@@ -80,6 +83,7 @@ def varied_run() -> Partition:
     _vote(p, voted)
     _say(p, voted)
     _hold(p, first)
+    _erase(p, secret)
     return p
 
 
@@ -101,6 +105,17 @@ def _hold(p: Partition, rules: Route) -> None:
         p.pause(target, "resume")
         p.release()
     p.pause(agent_target("drafter"))
+
+
+def _erase(p: Partition, secret: Route) -> None:
+    """A private run that is erased, and one of which only seals are left."""
+    p.start("private", digest=secret.digest)
+    p.succeed("a", {"name": "Ana"}, key="private")
+    p.command("erase", key="private", reason="asked for", keys=("k1",))
+    given = CommandGiven(
+        workflow_id=p.id_of("sealed"), command_id="c", command="cancel", by="op", **p._inbox("mesh.commands", None)
+    )
+    p._write(given, Decided((PayloadsSealed(key="k2", body="AAAA", sends=1),), None))
 
 
 def _vote(p: Partition, voted: Route) -> None:

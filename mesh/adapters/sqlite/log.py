@@ -319,8 +319,15 @@ class Log:
         ]
 
     def drop(self, positions: Sequence[int]) -> None:
-        """Drop single records of a compacted topic. Call it within a transaction."""
-        self._connection.executemany("DELETE FROM chunk WHERE pos = ? AND count = 1", [(pos,) for pos in positions])
+        """Drop single records of a compacted topic, and leave nothing of them in free pages.
+
+        Keys of private workflows are among them. Call it within a transaction.
+        """
+        self._connection.pragma("secure_delete", "on")
+        try:
+            self._connection.executemany("DELETE FROM chunk WHERE pos = ? AND count = 1", [(pos,) for pos in positions])
+        finally:
+            self._connection.pragma("secure_delete", "off")
 
 
 class Compaction:

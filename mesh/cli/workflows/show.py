@@ -24,6 +24,7 @@ from mesh.cli.text.timeline import SHOWN_LINES, entries_at, in_full, rows
 from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, search_text, status_text, waits
 from mesh.cli.workflows.commands import cancel, complete, fail, pause, resume, retry, skip
+from mesh.cli.workflows.erase import erase
 from mesh.cli.workflows.filters import FilterOptions, workflow_filter, workflow_filters
 from mesh.cli.workflows.fork import fork
 from mesh.cli.workflows.migrate import migrate
@@ -269,5 +270,5 @@ async def _show(session: Session, part: str) -> _Shown:
         return _Shown(state, before + known, limiters, search, archived if before else [], pauses)
 
 
-for _command in (cancel, retry, skip, fail, complete, pause, resume, fork, migrate):
+for _command in (cancel, retry, skip, fail, complete, pause, resume, fork, migrate, erase):
     workflows.add_command(_command)

@@ -79,6 +79,8 @@ from mesh.core.events.voting import (
 from mesh.core.events.wait import EventKept, EventReceived, EventUnclaimed, WaitEnded, WaitStarted
 from mesh.core.events.workflow import (
     EndStatus,
+    PayloadsErased,
+    PayloadsSealed,
     StartRepeated,
     WorkflowEnded,
     WorkflowForgotten,
@@ -153,6 +155,8 @@ __all__ = [
     "PauseLifted",
     "PauseSet",
     "PayloadEdited",
+    "PayloadsErased",
+    "PayloadsSealed",
     "PortionScheduled",
     "QuestionAnswered",
     "QuestionAsked",

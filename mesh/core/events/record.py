@@ -70,6 +70,8 @@ from mesh.core.events.voting import (
 )
 from mesh.core.events.wait import EventKept, EventReceived, EventUnclaimed, WaitEnded, WaitStarted
 from mesh.core.events.workflow import (
+    PayloadsErased,
+    PayloadsSealed,
     StartRepeated,
     WorkflowEnded,
     WorkflowForgotten,
@@ -173,6 +175,8 @@ Event = (
     | WorkflowPaused
     | WorkflowResumed
     | WorkflowForgotten
+    | PayloadsSealed
+    | PayloadsErased
     | InputDismissed
     | InputParked
     | InputAttempted

@@ -24,6 +24,7 @@ class WorkflowStarted(LogEvent, tag="WorkflowStarted.1", frozen=True, kw_only=Tr
     slice: Slice | None = None  # of the caller's budget; `budget` has it already
     # by which people find it: the route's `search` on the event; None where it has none
     search: dict[str, str | int | float | bool] | None = None
+    private: bool = False  # its decisions are sealed, and can be erased
 
 
 class StartRepeated(LogEvent, tag="StartRepeated.1", frozen=True, kw_only=True):
@@ -100,3 +101,40 @@ class WorkflowForked(LogEvent, tag="WorkflowForked.1", frozen=True, kw_only=True
 
 class WorkflowForgotten(LogEvent, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
     """The memory of a closed id has ended. The same key can start again."""
+
+
+class PayloadsSealed(LogEvent, tag="PayloadsSealed.1", frozen=True, kw_only=True):
+    """The events of a decision on a private workflow, unreadable without their key.
+
+    It takes their place in the record, and is never decided. `key`: the id of the key. `body`: the
+    nonce and the sealed events, in base64. `sends`: how many records they send to other workflows.
+    """
+
+    key: str
+    body: str
+    sends: int = 0
+
+
+class PayloadsErased(LogEvent, tag="PayloadsErased.1", frozen=True, kw_only=True):
+    """The keys of a private workflow that has ended are deleted: nobody can read its events again.
+
+    All that is known of the workflow from here on is in this event, so a fold gives the same state
+    with the keys and without them. `run_id` is empty where the workflow was forgotten before.
+    """
+
+    by: str
+    reason: str
+    keys: tuple[str, ...]  # their ids
+    run_id: str = ""
+    route: str = ""
+    digest: str = ""
+    key: str = ""  # the business key
+    status: EndStatus = "completed"
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+    forget_at_ms: int = 0
+    trace_id: str = ""
+    earlier_runs: tuple[str, ...] = ()
+    event_id: str = ""  # of the start event
+    event_source: str = ""
+    event_type: str = ""

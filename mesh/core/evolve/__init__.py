@@ -17,9 +17,9 @@ from mesh.core.calls import Slice
 from mesh.core.evolve.budget import booked, budgeted, charged
 from mesh.core.evolve.built_in import BuiltIn, evolve_built_in
 from mesh.core.evolve.calls import CallEvent
+from mesh.core.evolve.ends import ended, left
 from mesh.core.evolve.limits import LimiterEvent, asked, evolve_limiter, released
 from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
-from mesh.core.evolve.voting import without_payloads
 from mesh.core.layered import changed, with_entry
 from mesh.core.questions import MOST_QUESTIONS
 from mesh.core.state import FINISHED, Account, Ending, Fan, Origin, Pause, StepState, Workflow
@@ -41,7 +41,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
         case ev.WorkflowStarted():
             return _started(workflow, event, workflow_id, at_ms)
         case ev.WorkflowEnded():
-            return _ended(_begun(workflow, event, workflow_id), event, at_ms)
+            return ended(_begun(workflow, event, workflow_id), event, at_ms)
         case (
             ev.TaskFailed()
             | ev.TaskHandedOver()
@@ -122,8 +122,8 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.SlotFreed()
         ):
             return _built_in(workflow, event, workflow_id, at_ms)
-        case ev.WorkflowForgotten():
-            return None
+        case ev.WorkflowForgotten() | ev.PayloadsErased():
+            return left(event, workflow_id, at_ms)
         # other refusals need no memory: the same answer, sent again, is refused again
         case ev.AnswerRefused2() if event.is_remembered or event.source is not None:
             before = _begun(workflow, event, workflow_id)
@@ -132,6 +132,8 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return before if is_gone else _with_step(before, event, at_ms)
         case (
             ev.InputDismissed()
+            # without the key nothing is known of what was decided
+            | ev.PayloadsSealed()
             | ev.StartRepeated()
             | ev.TasksWithdrawn()
             | ev.AnswerRefused()
@@ -402,6 +404,8 @@ def _started(before: Workflow | None, event: ev.WorkflowStarted, workflow_id: st
         expires_at_ms=event.expires_at_ms,
         caller=event.caller,
     )
+    if event.private:
+        begun = replace(begun, private=True)
     if event.budget is not None:
         begun = replace(begun, account=_account_of(event.budget, event.slice))
     if before is None:
@@ -462,41 +466,4 @@ def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Wor
         steps=steps,
         closed_retention_s=event.closed_retention_s,
         updated_at_ms=at_ms,
-    )
-
-
-def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
-    """Drop the payloads, so that a closed workflow takes little memory. The log keeps them."""
-    steps = {
-        name: StepState(
-            status=step.status if step.status in FINISHED else "cancelled",
-            task_id=step.task_id,
-            attempt=step.attempt,
-            since_ms=step.since_ms if step.status in FINISHED else at_ms,
-            error=step.error,
-            expired=step.expired,
-            # what a late answer is judged by stays until the id is forgotten
-            asking=None if step.asking is None else without_payloads(step.asking),
-        )
-        for name, step in workflow.steps.items()
-        if not ids.is_of_item(name)
-    }
-    cloud_event = dict(workflow.cloud_event)
-    cloud_event.pop("data", None)
-    cloud_event.pop("data_base64", None)
-    return replace(
-        workflow,
-        status=event.status,
-        steps=steps,
-        cloud_event=cloud_event,
-        updated_at_ms=at_ms,
-        ended_at_ms=at_ms,
-        forget_at_ms=event.forget_at_ms,
-        reason=event.reason,
-        kept=(),
-        ending=None,
-        pause=None,
-        expires_at_ms=None,
-        # nobody waits for the usage of these calls any more
-        account=None if workflow.account is None else replace(workflow.account, unheard={}),
     )

@@ -21,6 +21,7 @@ from mesh.core.events import (
     Event,
     NoteAdded,
     PayloadEdited,
+    PayloadsSealed,
     VoteCast,
     VoteTakenBack,
 )
@@ -110,7 +111,9 @@ class _Audit:
 
     def _decision(self, decision: Decision) -> None:
         for event in decision.events:
-            if isinstance(event, AnswerSigned):
+            if isinstance(event, PayloadsSealed):
+                self._fail(decision.workflow_id, "it is sealed, and its key is erased or missing: it proves nothing")
+            elif isinstance(event, AnswerSigned):
                 self._signature(event, decision)
             else:
                 self._event(event, decision)

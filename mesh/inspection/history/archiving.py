@@ -34,7 +34,9 @@ def archive_forgotten(db: apsw.Connection, archive: Archive, *, batch: int = _BA
         after,
         batch,
     ):
-        found = [_part(db, decode_workflow(state)) for _, state in rows]
+        states = [decode_workflow(state) for _, state in rows]
+        # files are never changed, so what may be erased stays out of them, and in the read model
+        found = [_part(db, state) for state in states if not state.private]
         new = [(head, lines) for head, lines in found if lines and not archive.has(head.workflow_id, head.last_offset)]
         if new:
             archive.add(new)
@@ -42,7 +44,7 @@ def archive_forgotten(db: apsw.Connection, archive: Archive, *, batch: int = _BA
             for head, _ in found:
                 _let_go(db, head)
         after = rows[-1][0]
-        yield len(rows)
+        yield len(found)
 
 
 def _part(db: apsw.Connection, last: Workflow) -> Part:

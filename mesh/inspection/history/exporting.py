@@ -14,20 +14,25 @@ from typing import BinaryIO, Final
 from mesh.codec.cards import is_registration
 from mesh.codec.exports import VERSION, ExportHead, ExportWriter, LogPart, head_bytes
 from mesh.codec.log import decode_log_record
+from mesh.codec.open_approvals import open_key
 from mesh.codec.tasks import decode_reply
+from mesh.core.ids import parse_step_id
 from mesh.core.inputs import SignReceived
 from mesh.core.state import PartitionState
 from mesh.core.topics import Topics
 from mesh.errors import LogError, MalformedRecord, NotFound
-from mesh.inspection.history.folding import digests, joint_digest, log_ends, records_of, spilled_fold
+from mesh.inspection.history.folding import joint_digest, log_ends, open_digests, records_of, spilled_fold
 from mesh.ports import Broker, Record, TopicInfo, TopicPartition
 
 _AGENTS: Final = "agents"
-KEPT: Final = ("definitions", "approvals.people", "approvals.delegations", "approvals.open", "operations", _AGENTS)
+_OPEN: Final = "approvals.open"
+KEPT: Final = ("definitions", "approvals.people", "approvals.delegations", _OPEN, "operations", _AGENTS)
 """Topics below the prefix that go with the log. All of them are compacted.
 
 Of the agents' topic only registrations go: by these a step that asks for a capability finds an
-agent that has not been started yet. Cards say that a process is alive.
+agent that has not been started yet. Cards say that a process is alive. Of what is open for
+approvers nothing goes that is closed, and nothing of private workflows: `mesh approvals republish`
+makes that from the log.
 """
 
 
@@ -73,7 +78,11 @@ async def export_log(
 
 
 class _Export:
-    """One export under way. `states`: the partitions' positions, without their workflows."""
+    """One export under way.
+
+    `states`: the partitions' positions, without their workflows. `private`: workflows whose
+    payloads the log has only sealed.
+    """
 
     def __init__(self, broker: Broker, topics: Topics, file: BinaryIO) -> None:
         self._broker = broker
@@ -82,6 +91,7 @@ class _Export:
         self.counts = Counter[str]()
         self.parts: list[LogPart] = []
         self.states: dict[int, PartitionState] = {}
+        self.private: set[str] = set()
 
     async def read_log(self, partitions: int) -> None:
         ends = await log_ends(self._broker, self._topics.log, partitions)
@@ -98,7 +108,7 @@ class _Export:
                     fold.apply(record.offset, decode_log_record(record))
                     self.writer.write(record, "log")
                 records += len(batch)
-            count, states = joint_digest(digests(workflows))
+            count, states = joint_digest(open_digests(fold, workflows))
         finally:
             workflows.close()
         self.counts["log"] += records
@@ -106,18 +116,40 @@ class _Export:
             LogPart(partition=place.partition, records=records, next_offset=end, workflows=count, states=states)
         )
         self.states[place.partition] = fold.state
+        # without keys nothing of theirs can be read here
+        self.private |= fold.unreadable
 
     async def read_kept(self, found: Mapping[str, TopicInfo]) -> None:
         for name in KEPT:
             topic = self._topics.prefix + name
             places = [TopicPartition(topic, p) for p in range(found[topic].partitions)] if topic in found else []
             for place, end in (await self._broker.end_offsets(places)).items():
+                newest = await self._newest(place, end) if name == _OPEN else {}
                 async for batch in records_of(self._broker, place, end):
                     kept = [record for record in batch if name != _AGENTS or is_registration(record)]
+                    if name == _OPEN:
+                        kept = [record for record in kept if self._is_open(record, newest)]
                     for record in kept:
                         self.writer.write(record, name)
                     self.counts[name] += len(kept)
         self.writer.close()
+
+    async def _newest(self, place: TopicPartition, end: int) -> dict[bytes | None, int]:
+        """The offset of each key's last record: a broker may still have those before it."""
+        found = dict[bytes | None, int]()
+        async for batch in records_of(self._broker, place, end):
+            found |= {record.key: record.offset for record in batch}
+        return found
+
+    def _is_open(self, record: Record, newest: Mapping[bytes | None, int]) -> bool:
+        """Whether the record is what approvers still see, and may lie open in a file."""
+        if newest.get(record.key) != record.offset or record.value is None:
+            return False
+        try:
+            asked = parse_step_id(open_key(record).approval_id)
+        except MalformedRecord:
+            return False
+        return asked is None or asked.workflow_id not in self.private
 
 
 def _check_one_moment(topics: Topics, states: Mapping[int, PartitionState]) -> None:

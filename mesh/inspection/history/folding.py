@@ -17,6 +17,7 @@ from mesh.core.state import PartitionState, Workflow
 from mesh.errors import LogError
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
+from mesh.services.vault import Vault
 
 IN_MEMORY: Final = 500  # states: 5 KB each is usual, and an import has a fold for each partition
 _CACHE_KB: Final = 256
@@ -102,6 +103,14 @@ def digests(workflows: SpilledWorkflows) -> Iterator[tuple[str, str]]:
         yield name, state_digest(workflow)
 
 
+def open_digests(fold: PartitionFold, workflows: SpilledWorkflows) -> Iterator[tuple[str, str]]:
+    """The same without private workflows: what a fold with their keys and one without agree on."""
+    for name, workflow in workflows.states():
+        # without its key, an id that was not private before has the state of then
+        if not workflow.private and name not in fold.unreadable:
+            yield name, state_digest(workflow)
+
+
 def joint_digest(found: Iterator[tuple[str, str]]) -> tuple[int, str]:
     """How many workflows these are, and one digest over all of them."""
     count, joint = 0, sha256()
@@ -138,13 +147,16 @@ async def records_of(
 
 
 async def fold_partition(
-    broker: Broker, place: TopicPartition, end: int
+    broker: Broker, place: TopicPartition, end: int, vault: Vault | None = None
 ) -> tuple[PartitionFold, SpilledWorkflows, int]:
-    """Fold one partition of the log up to `end`. Returns also the number of its records."""
+    """Fold one partition of the log up to `end`. Returns also the number of its records.
+
+    `vault`: without it, private workflows have no state.
+    """
     fold, workflows = spilled_fold(place.partition)
     records = 0
     async for batch in records_of(broker, place, end):
-        for record in batch:
+        for record in batch if vault is None else await vault.open(batch):
             fold.apply(record.offset, decode_log_record(record))
         records += len(batch)
     return fold, workflows, records

@@ -17,12 +17,15 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.exports import ExportHead, ExportInvalid, ExportReader
 from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.log import decode_log_record, encode_decision, encode_owner_changed
+from mesh.codec.sealing import Key, encode_key, is_sealed, opened
 from mesh.core.effects import AskApproval, Effect, SendInput, SendTask, effects
-from mesh.core.events import Cause, Decision, LogImported, OwnerChanged
+from mesh.core.events import Cause, Decision, LogImported, LogRecord, OwnerChanged, PayloadsErased
 from mesh.core.ids import clock_of, partition_of_key
 from mesh.core.ownership import Epochs
 from mesh.core.replay import PartitionFold
@@ -31,10 +34,10 @@ from mesh.core.wanted import is_awaited
 from mesh.errors import LogError, OperatorError
 from mesh.inspection.history.folding import (
     SpilledWorkflows,
-    digests,
     fold_partition,
     joint_digest,
     log_ends,
+    open_digests,
     records_of,
     spilled_fold,
 )
@@ -47,10 +50,15 @@ _LOG: Final = "log"
 
 
 class Checked:
-    """A file that was read to its end and is whole, with the folds of its log. Close it."""
+    """A file that was read to its end and is whole, with the folds of its log. Close it.
 
-    def __init__(self, path: Path) -> None:
+    `keys`: of private workflows, by name. Those without a key have no state in the folds, and what
+    the head tells of the log is not about any of them.
+    """
+
+    def __init__(self, path: Path, keys: Mapping[str, Key] | None = None) -> None:
         self.path = path
+        self.keys: Mapping[str, Key] = keys or {}
         self.folds: dict[int, tuple[PartitionFold, SpilledWorkflows]] = {}
         with path.open("rb") as file:
             reader = ExportReader(file)
@@ -74,13 +82,22 @@ class Checked:
         fold, workflows = self.folds[number] = spilled_fold(number)
         count = 0
         for record in records:
-            fold.apply(record.offset, decode_log_record(record))
+            fold.apply(record.offset, self.decode(record))
             count += 1
-        if (count, *joint_digest(digests(workflows))) != (part.records, part.workflows, part.states):
+        if (count, *joint_digest(open_digests(fold, workflows))) != (part.records, part.workflows, part.states):
             raise ExportInvalid(
                 f"partition {number} of the log does not fold to the states that the head tells of: another version "
                 "of agent-mesh may fold it otherwise; use the one that wrote the file"
             )
+
+    def decode(self, record: Record) -> LogRecord:
+        """A record of the log, opened if its key is there."""
+        return decode_log_record(opened(record, self.keys) if is_sealed(record) else record)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The private workflows whose keys are not there, and that nobody has erased."""
+        return sorted(name for fold, _ in self.folds.values() for name in fold.unreadable)
 
     def records(self) -> Iterator[Record]:
         """All records once more."""
@@ -144,6 +161,7 @@ class Import:
         await self._check_present(ends)
         await self._write_log(ends)
         await self._create(log_only=False)
+        await self._send_keys()
         await self._send_kept()
         await self._send_owed()
         await self._check_written()
@@ -207,7 +225,14 @@ class Import:
             events=(imported,),
         )
         yield self._claim(number, token)
+        for name in sorted(self._file.folds[number][0].unreadable):
+            yield encode_decision(self._erased(name, decision), topic=self._topics.log, partition=number)
         yield encode_decision(decision, topic=self._topics.log, partition=number)
+
+    def _erased(self, name: str, like: Decision) -> Decision:
+        """What makes a workflow erased here whose key did not come along."""
+        event = PayloadsErased(by="mesh log import", reason="its key was not with the file", keys=())
+        return replace(like, workflow_id=name, events=(event,))
 
     async def _check_present(self, ends: Mapping[TopicPartition, int]) -> None:
         """What is there must be what an import of this file has written before it died."""
@@ -239,6 +264,16 @@ class Import:
                 )
             at += len(batch)
 
+    async def _send_keys(self) -> None:
+        """The keys, each in its workflow's partition."""
+        for batch in _batches(self._keys()):
+            await self._send(batch)
+
+    def _keys(self) -> Iterator[OutRecord]:
+        for key in self._file.keys.values():
+            partition = partition_of_key(key.workflow_id.encode(), self._head.partitions)
+            yield encode_key(key, topics=self._topics, partition=partition)
+
     # What else ------------------------------------------------------------------------------------
 
     async def _send_kept(self) -> None:
@@ -266,7 +301,7 @@ class Import:
             epochs, mark = Epochs(), self._file.folds[number][0].state.mark
             encode = EffectEncoder(self._topics, number, self._head.partitions).encode
             for record in records:
-                decision = decode_log_record(record)
+                decision = self._file.decode(record)
                 if epochs.observe(decision) and isinstance(decision, Decision) and record.offset < mark:
                     yield from (encode(one) for one in effects(decision) if self._is_owed(one, number))
 
@@ -292,10 +327,10 @@ class Import:
         for part in self._head.log:
             place = TopicPartition(self._topics.log, part.partition)
             end = (await self._broker.end_offsets([place]))[place]
-            _, workflows, _ = await fold_partition(self._broker, place, end)
+            fold, workflows, _ = await fold_partition(self._broker, place, end)
             with ExitStack() as stack:
                 stack.callback(workflows.close)
-                if joint_digest(digests(workflows)) != (part.workflows, part.states):
+                if joint_digest(open_digests(fold, workflows)) != (part.workflows, part.states):
                     raise LogError(
                         f"{place.topic}/{place.partition} does not fold to what the file's log folds to: "
                         "do not use this mesh; import into another empty one, and report this"

@@ -91,6 +91,8 @@ def _open_file(path: Path) -> apsw.Connection:
         connection.pragma("journal_mode", "wal")
         # what a power loss takes is read from the broker again
         connection.pragma("synchronous", "off")
+        # it is small, and what is closed may be erased later, which nobody tells this machine
+        connection.pragma("secure_delete", "on")
         return _prepared(connection)
     except BaseException:
         connection.close()

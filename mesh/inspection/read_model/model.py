@@ -24,6 +24,7 @@ import apsw
 
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, NotFound
+from mesh.inspection.read_model.erasing import wipe_free_pages
 from mesh.inspection.read_model.projection import Folder, record_digest
 from mesh.inspection.read_model.schema import (
     DiskFull,
@@ -38,6 +39,7 @@ from mesh.inspection.read_model.schema import (
 )
 from mesh.ports import Broker, Reader, Record, TopicInfo, TopicPartition
 from mesh.services.reading import LOOK_S, SILENCE_S, names
+from mesh.services.vault import Vault
 
 Found = TypeVar("Found")
 
@@ -77,6 +79,7 @@ class ReadModel:
         self._on_progress = on_progress
         self._on_full = on_full
         self._reader: Reader | None = None
+        self._vault = Vault(broker, topics)
         self._known: Mapping[str, TopicInfo] = {}
         self._checked: dict[TopicPartition, tuple[int, bytes]] = {}
         self._generation = b""
@@ -96,6 +99,7 @@ class ReadModel:
         if self._reader is not None:
             await self._reader.close()
             self._reader = None
+        await self._vault.close()
         self.db.close()
 
     @property
@@ -111,6 +115,7 @@ class ReadModel:
         """
         try:
             await self._catch_up()
+            wipe_free_pages(self.db)
         except (apsw.CorruptError, apsw.NotADBError):
             # a cache: all of it can be read from the broker again
             self._start_over(new_file=True)
@@ -272,7 +277,7 @@ class ReadModel:
         for partition, batch in _by_partition(records):
             if self._is_foreign(partition, batch):
                 self._start_over()
-            elif self._write(partition, batch):
+            elif self._write(partition, batch, await self._vault.open(batch)):
                 # Gives the event loop a turn: a batch is written without awaiting anything.
                 await asyncio.sleep(0)
                 continue
@@ -283,8 +288,8 @@ class ReadModel:
         expected = self._checked.pop(partition, None)
         return expected is not None and expected != (batch[0].offset, record_digest(batch[0]))
 
-    def _write(self, partition: TopicPartition, batch: Sequence[Record]) -> bool:
-        """Write the batch in one transaction.
+    def _write(self, partition: TopicPartition, batch: Sequence[Record], opened: Sequence[Record]) -> bool:
+        """Write the batch in one transaction. `opened`: the same with its seals opened.
 
         False: another process has made the file start over, and nothing was written.
         """
@@ -292,21 +297,22 @@ class ReadModel:
             with transaction(self.db):
                 if generation(self.db) != self._generation:
                     return False
-                self._write_new(partition, batch)
+                self._write_new(partition, batch, opened)
         except BaseException:
             # what is kept in memory may be ahead of the file, which was rolled back
             self._folder.forget()
             raise
         return True
 
-    def _write_new(self, partition: TopicPartition, batch: Sequence[Record]) -> None:
-        """Write the records of `batch` that no other process has written yet."""
+    def _write_new(self, partition: TopicPartition, batch: Sequence[Record], opened: Sequence[Record]) -> None:
+        """Write the records that no other process has written yet."""
         row = select_one(self.db, "SELECT next_offset FROM positions WHERE topic = ? AND partition = ?", *partition)
-        new = [record for record in batch if row is None or record.offset >= row[0]]
+        new = [record for record in opened if row is None or record.offset >= row[0]]
         if not new:
             return
         self._folder.apply(partition.topic, partition.partition, new)
-        last = record_digest(new[-1]) if partition.topic == self._topics.log else None
+        # as the broker has it
+        last = record_digest(batch[-1]) if partition.topic == self._topics.log else None
         self.db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", (*partition, new[-1].offset + 1, last))
 
     def _start_over(self, *, new_file: bool = False) -> None:

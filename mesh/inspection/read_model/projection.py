@@ -40,6 +40,7 @@ from mesh.core.events import (
     NoteAdded,
     OwnerChanged,
     PayloadEdited,
+    PayloadsErased,
     QuestionAnswered,
     QuestionAsked,
     VoteCast,
@@ -51,6 +52,7 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
+from mesh.inspection.read_model.erasing import take_out
 from mesh.inspection.read_model.incidents import IncidentFold
 from mesh.inspection.read_model.letters import take_letters
 from mesh.inspection.read_model.open_steps import rows_of
@@ -172,6 +174,9 @@ class Folder:
         if not fold.apply(record.offset, decision):
             return
         after = workflows.get(workflow_id)
+        if decision.events and type(decision.events[-1]) is PayloadsErased:
+            take_out(self._db, workflow_id)
+            before = None
         if before is not None and after is None:
             self._write_workflow(fold.partition, before)  # its last state, for those who ask later
         subject = after or before

@@ -81,6 +81,7 @@ CREATE INDEX dead_letters_by_source ON dead_letters (topic, source_partition, so
 CREATE INDEX dead_letters_by_time ON dead_letters (at_ms, partition, dlq_offset);
 CREATE INDEX dead_letters_by_reason ON dead_letters (reason, at_ms, partition, dlq_offset);
 CREATE INDEX dead_letters_by_status ON dead_letters (status, at_ms, partition, dlq_offset);
+CREATE TABLE unwiped (workflow_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL,
     PRIMARY KEY (name, instance)) WITHOUT ROWID;
 CREATE TABLE routers (instance TEXT PRIMARY KEY, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL) WITHOUT ROWID;

@@ -61,6 +61,11 @@ def _of_a_run(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said("", f"paused by {event.by}", "people", event.reason, told)
         case ev.WorkflowResumed():
             return Said("", f"resumed by {event.by}", "work", event.reason, f"{event.by} lets it go on")
+        case ev.PayloadsSealed():
+            return Said("", "sealed: its key is deleted or missing, and nobody can read it", "quiet")
+        case ev.PayloadsErased():
+            told = f"{event.by} erases the payloads of the workflow: {len(event.keys)} keys are deleted"
+            return Said("", f"erased by {event.by}", "people", event.reason, told)
         case ev.WorkflowForgotten():
             return Said("", "forgotten: the id may start afresh", "quiet")
         case _:

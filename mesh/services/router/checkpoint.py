@@ -12,9 +12,11 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from mesh.codec.sealing import Key, opened_state, sealed_state
 from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
 from mesh.core.ownership import Epochs
 from mesh.core.replay import Attempt, PartitionFold
+from mesh.core.state import Workflow
 from mesh.errors import OperatorError
 from mesh.ports import CheckpointStore
 from mesh.services.router.config import RouterConfig
@@ -52,15 +54,20 @@ _encode = msgspec.json.Encoder().encode
 _decode_epochs = msgspec.json.Decoder(_EpochsMeta).decode
 
 
-def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
-    """The fold as it was saved, or an empty one."""
+def load_fold(partition: int, store: CheckpointStore | None, keys: Mapping[str, Key]) -> Loaded:
+    """The fold as it was saved, or an empty one.
+
+    `keys`: of private workflows. Those whose key is not there are left out.
+    """
     saved = store.load() if store is not None else None
     if store is None or saved is None:
         return Loaded(PartitionFold(partition), [])
     try:
         meta, kept = decode_meta(saved.meta), _decode_epochs(saved.epoch_tokens)
-        workflows = {name: decode_workflow(value) for name, value in saved.workflows.items()}
-    except msgspec.DecodeError as error:
+        states = {name: opened_state(value, name, keys) for name, value in saved.workflows.items()}
+        workflows = {name: decode_workflow(value) for name, value in states.items() if value is not None}
+    # also of a seal that is broken
+    except ValueError as error:
         _log.warning("checkpoint_unreadable", partition=partition, error=str(error))
         # a checkpoint is a cache: without it, more of the log is read
         store.delete()
@@ -68,6 +75,7 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
     fold = PartitionFold(
         partition, state=meta.state(workflows), epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset
     )
+    fold.unreadable = {name for name, value in states.items() if value is None}
     fold.takeovers = kept.takeovers
     fold.attempted = Attempt(*kept.attempted, kept.attempts) if kept.attempted is not None else None
     return Loaded(fold, kept.spans, kept.origin)
@@ -110,7 +118,7 @@ class Saving:
         try:
             if portion:
                 self._store.put(
-                    {name: encode_workflow(workflow) for name, workflow in portion.items() if workflow is not None},
+                    {name: self._state(name, workflow) for name, workflow in portion.items() if workflow is not None},
                     [name for name, workflow in portion.items() if workflow is None],
                 )
                 # a full portion: there may be more
@@ -123,6 +131,13 @@ class Saving:
             raise
         known.saved_offset = self._offset
         return True
+
+    def _state(self, name: str, workflow: Workflow) -> bytes:
+        state = encode_workflow(workflow)
+        # of one that is erased nothing is left to seal
+        if not workflow.private or workflow.erased is not None:
+            return state
+        return sealed_state(state, self.owner.key_of(name))
 
 
 class Checkpoints:

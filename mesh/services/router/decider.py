@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
+from mesh.codec.sealing import Key, encode_key, marked, new_key, sealed
 from mesh.core import ids
 from mesh.core.calendars import CalendarsAt, CalendarUnread, no_calendars
 from mesh.core.crossings import crossings
 from mesh.core.decide import Decided, decide, get_stuck, park
 from mesh.core.effects import effects
-from mesh.core.events import AnswerRefused, Cause, Decision
+from mesh.core.events import AnswerRefused, Cause, Decision, PayloadsErased, WorkflowForgotten
 from mesh.core.inputs import (
     AnswerGiven,
     AnswerGiven2,
@@ -36,7 +37,7 @@ from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import RecordTooLarge
-from mesh.ports import Broker, Record, TopicPartition
+from mesh.ports import Broker, Entropy, OutRecord, Record, TopicPartition
 from mesh.services.router.batch import Batch
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.deadlines import Deadlines
@@ -66,7 +67,8 @@ class Decider:
 
     `deadlines`: of the state's workflows. `own`: what could not be sent, which holds the mark back.
     `owes_mark`: effects were acknowledged since the last decision. `signs_heard`: since the last
-    decision; only a decision tells the log how far they were read.
+    decision; only a decision tells the log how far they were read. `keys`: of the private workflows
+    in the state, by workflow.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Decider:
         route_of: Callable[[str], Route | None],
         directory: Callable[[], Directory],
         token: str,
+        entropy: Entropy,
         is_traced: bool,
         calendars_at: CalendarsAt = no_calendars,
     ) -> None:
@@ -94,6 +97,10 @@ class Decider:
         )
         self.owes_mark = False
         self.signs_heard = 0
+        self.keys: dict[str, Key] = {}
+        self._entropy = entropy
+        self._route_of = route_of
+        self._topics = topics
         self._log = TopicPartition(topics.log, partition)
         self._broker = broker
         self._directory = directory
@@ -203,6 +210,7 @@ class Decider:
         False, with nothing changed: something of it is too large.
         """
         state, crosses = self.state, crossings(decided.events) > 0
+        before, after, key = state.workflows.get(workflow_id), decided.workflow, None
         decision = Decision(
             epoch=self._token,
             workflow_id=workflow_id,
@@ -215,7 +223,10 @@ class Decider:
             # says nothing (docs/adr/0006)
             sequence=state.sequence if crosses else 0,
         )
-        record = encode_decision(decision, topic=self._log.topic, partition=self._log.partition)
+        if self._is_private(workflow_id, before, after) and not _is_open(decided):
+            key, record = self._sealed(decision)
+        else:
+            record = encode_decision(decision, topic=self._log.topic, partition=self._log.partition)
         limit = self._broker.max_record_bytes
         sends = effects(decision)
         encoded = [self._encoder.encode(effect) for effect in sends]
@@ -228,6 +239,11 @@ class Decider:
             places = [n for n, effect in enumerate(sends, len(batch.effects)) if isinstance(effect, ShowApproval)]
             batch.places += [(n, len(batch.decisions)) for n in places]
             crosses = True
+        if decided.events and type(decided.events[-1]) is PayloadsErased:
+            # a key must not go before what is still to be sent of the decisions that it opens
+            crosses = True
+        if key is not None or self.keys:
+            self._note_key(batch, key, decided, workflow_id)
         batch.crosses = batch.crosses or crosses
         batch.decisions.append(decision)
         batch.records.append(record)
@@ -236,6 +252,36 @@ class Decider:
         self._settle(batch, decision, decided.workflow)
         self.owes_mark, self.signs_heard = False, 0
         return True
+
+    def key_of(self, workflow_id: str) -> Key:
+        """The key of a private workflow; a new one, which nobody has yet, where it has none."""
+        token = self._entropy.token
+        return self.keys.get(workflow_id) or new_key(workflow_id, token(), token())
+
+    def _sealed(self, decision: Decision) -> tuple[Key, OutRecord]:
+        """The record of a decision on a private workflow, and its key, which may be a new one."""
+        key = self.key_of(decision.workflow_id)
+        out = sealed(decision, key, self._entropy.token())
+        return key, marked(encode_decision(out, topic=self._log.topic, partition=self._log.partition))
+
+    def _note_key(self, batch: Batch, key: Key | None, decided: Decided, workflow_id: str) -> None:
+        """Send a new key ahead of the batch, and drop one of what is erased or forgotten."""
+        if key is not None and workflow_id not in self.keys:
+            batch.keys.append(encode_key(key, topics=self._topics, partition=self._log.partition))
+            self.keys[workflow_id] = key
+        if decided.workflow is None or (key is None and _is_open(decided)):
+            gone = self.keys.pop(workflow_id, None)
+            if gone is not None:
+                batch.leaving[workflow_id] = gone
+
+    def _is_private(self, workflow_id: str, before: Workflow | None, after: Workflow | None) -> bool:
+        if after is not None or before is not None:
+            return (after is not None and after.private) or (before is not None and before.private)
+        # what came for a workflow that is not there may be as private: a late answer, an event that
+        # could not be decided on
+        digest = self._directory().routes.get(ids.route_of(workflow_id)) if workflow_id else None
+        route = None if digest is None else self._route_of(digest)
+        return route is not None and route.private
 
     def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
         state, workflow_id, hold = self.state, decision.workflow_id, self.state.hold
@@ -277,6 +323,12 @@ class Decider:
             decided = park(workflow, event, about, workflow_id=workflow_id, now_ms=now_ms, refused=refused)
             if self.emit(batch, decided, workflow_id, cause, now_ms):
                 return
+
+
+def _is_open(decided: Decided) -> bool:
+    """Whether it says nothing that is private: who erased a workflow, or that it is forgotten."""
+    last = decided.events[-1] if decided.events else None
+    return isinstance(last, PayloadsErased) or (isinstance(last, WorkflowForgotten) and len(decided.events) == 1)
 
 
 def _answer_too_large(given: AnswerGiven | AnswerGiven2, message: str) -> AnswerRefused:

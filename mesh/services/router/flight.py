@@ -45,6 +45,8 @@ async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight:
     An error of the broker ends the ownership. No other error is caught.
     """
     try:
+        if flight.left is not None:
+            await _leave(broker, owner, flight.left, flight.batch, flight.previous)
         await _fly(broker, owner, flight, clock, sight)
     except BrokerError as error:
         owner.lose(str(error))
@@ -109,6 +111,22 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
     if _take_failures(owner, batch, failures, decided_at=appended.spans[0][0]):
         first, count = appended.spans[-1]
         owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
+
+
+async def _leave(
+    broker: Broker, owner: Owner, left: asyncio.Future[None], batch: Batch, previous: Flight | None
+) -> None:
+    """Send the keys of a batch, and let it append when the flight before has begun to."""
+    if owner.is_lost():
+        return
+    failures = await broker.send(batch.keys) if batch.keys else ()
+    if previous is not None and previous.left is not None:
+        await previous.left
+    if failures:
+        first = failures[0]
+        owner.lose(f"{batch.keys[first.index].topic} does not take the keys of private workflows: {first.message}")
+    # the caller begins its append before anything else can run
+    left.set_result(None)
 
 
 def _take_failures(owner: Owner, batch: Batch, failures: Sequence[SendFailure], *, decided_at: int) -> bool:

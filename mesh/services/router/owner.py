@@ -25,6 +25,7 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.open_approvals import placed
+from mesh.codec.sealing import Key
 from mesh.core import ids
 from mesh.core.calendars import CalendarUnread, no_calendars
 from mesh.core.decide import Decided
@@ -45,7 +46,7 @@ from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, RecordTooLarge
-from mesh.ports import Broker, Record, TopicPartition
+from mesh.ports import Broker, Entropy, Record, TopicPartition
 from mesh.services.router.as_of import AsOf
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.careful_mode import CarefulMode
@@ -90,6 +91,7 @@ class Owner:
         route_of: Callable[[str], Route | None],
         directory: Callable[[], Directory],
         token: str,
+        entropy: Entropy,
         tracing: RouterSpans | None = None,
         people: PeopleFollower | None = None,
     ) -> None:
@@ -117,6 +119,7 @@ class Owner:
             route_of=route_of,
             directory=directory,
             token=token,
+            entropy=entropy,
             is_traced=tracing is not None,
             calendars_at=no_calendars if people is None else people.calendars_at,
         )
@@ -125,6 +128,7 @@ class Owner:
         self.deadlines = self._decider.deadlines
         self.versions = self._decider.versions
         self.own_inputs = self._decider.own
+        self.keys = self._decider.keys
 
     @property
     def wants_people_ms(self) -> int | None:
@@ -139,6 +143,14 @@ class Owner:
         self.confirmed = confirmed
         self.careful.begin(confirmed.takeovers, confirmed.attempted)
         self._decider.begin(state)
+
+    def key_of(self, workflow_id: str) -> Key:
+        """The key with which the confirmed state of a private workflow is sealed."""
+        for flight in self.flights:
+            # until the log has it, the workflow is neither erased nor forgotten
+            if not flight.confirmed.done() and workflow_id in flight.batch.leaving:
+                return flight.batch.leaving[workflow_id]
+        return self._decider.key_of(workflow_id)
 
     # What the router asks -------------------------------------------------------------------------
 

@@ -434,6 +434,7 @@ class Router:
             route_of=self._definitions.get,
             directory=lambda: self._directory.current,
             token=self._entropy.token(),
+            entropy=self._entropy,
             tracing=self._tracing,
             people=self._people,
         )

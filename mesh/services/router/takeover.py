@@ -20,6 +20,7 @@ import structlog
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
 from mesh.codec.open_approvals import placed
+from mesh.codec.sealing import Key
 from mesh.core.clock import Sighting
 from mesh.core.effects import Effect, WithdrawTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
@@ -35,6 +36,7 @@ from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.flight import must_not_be_passed_over, undeliverable
 from mesh.services.router.owner import Owner
+from mesh.services.vault import Vault
 
 _log = structlog.get_logger()
 _READ_TIMEOUT_S: Final = 30.0
@@ -52,6 +54,7 @@ class _Candidate:
         "changed",
         "effective",
         "fold",
+        "keys",
         "origin",
         "owner",
         "seen",
@@ -62,10 +65,13 @@ class _Candidate:
         "until",
     )
 
-    def __init__(self, owner: Owner, store: CheckpointStore | None, seen: Sighting | None) -> None:
+    def __init__(
+        self, owner: Owner, store: CheckpointStore | None, seen: Sighting | None, keys: Mapping[str, Key]
+    ) -> None:
         self.owner = owner
+        self.keys = keys  # of private workflows, as far as they are read
         self.store = store
-        self.fold, self.spans, self.origin = load_fold(owner.partition, store)
+        self.fold, self.spans, self.origin = load_fold(owner.partition, store, keys)
         self.until = -1
         self.seen = seen  # of this machine
         self.seen_before: Sighting | None = None  # of the owner before us
@@ -153,12 +159,18 @@ async def take_over(
     Raises `PartitionsDiffer`, `UnknownFormat` and `BrokerRefused`: then the router must stop.
     """
     candidates: dict[int, _Candidate] = {}
-    for owner in owners:
-        candidates[owner.partition] = _Candidate(owner, stores.get(owner.partition), sight())
-        await asyncio.sleep(0)  # a checkpoint may be large, and heartbeats run in this loop
+    vault = Vault(broker, topics)
     try:
+        for owner in owners:
+            candidate = _Candidate(owner, stores.get(owner.partition), sight(), vault.keys)
+            # its checkpoint has states that are sealed
+            if candidate.fold.unreadable:
+                await vault.refresh()
+                candidate = _Candidate(owner, candidate.store, candidate.seen, vault.keys)
+            candidates[owner.partition] = candidate
+            await asyncio.sleep(0)  # a checkpoint may be large, and heartbeats run in this loop
         await asyncio.gather(*(_claim(c, broker, topics, config, clock, sight=sight) for c in candidates.values()))
-        await _read_logs(candidates, broker, topics, config)
+        await _read_logs(candidates, broker, topics, config, vault)
         # Before the owner may decide: a record for another workflow that is sent again must not
         # come behind a newer one, or its receiver takes it for a repeat (docs/adr/0006).
         await _send_owed(list(candidates.values()), broker, topics, config)
@@ -176,6 +188,8 @@ async def take_over(
     except BrokerError as error:
         for owner in owners:
             owner.lose(f"taking over failed: {error}")
+    finally:
+        await vault.close()
 
 
 async def _claim(
@@ -207,7 +221,7 @@ async def _claim(
 
 
 async def _read_logs(
-    candidates: Mapping[int, _Candidate], broker: Broker, topics: Topics, config: RouterConfig
+    candidates: Mapping[int, _Candidate], broker: Broker, topics: Topics, config: RouterConfig, vault: Vault
 ) -> None:
     reader = await broker.reader()
     try:
@@ -225,7 +239,7 @@ async def _read_logs(
             records = await reader.poll(max_records=_BREATHE_EVERY, timeout_s=_READ_TIMEOUT_S, partitions=partitions)
             if not records:
                 raise BrokerUnavailable(f"{topics.log} can't be read to the end of partitions {sorted(pending)}")
-            for record in records:
+            for record in await vault.open(records):
                 candidate = candidates[record.partition]
                 # What lies behind our claim is not folded: the first
                 # acknowledgement shows it as a gap.
@@ -259,6 +273,11 @@ async def _read_first(
 def _move_in(candidate: _Candidate) -> None:
     """Make the fold the owner's state."""
     owner, fold = candidate.owner, candidate.fold
+    if fold.unreadable:
+        raise LogError(
+            f"{len(fold.unreadable)} private workflows of partition {owner.partition} can't be read, as {min(fold.unreadable)}, "
+            "and nobody has erased them: their keys are missing. Restore the topic of keys, or see docs/retention.md"
+        )
     lost = owner.ownership.caught_up(fold.epochs)
     if lost is not None:
         owner.lose(lost.reason)
@@ -270,6 +289,9 @@ def _move_in(candidate: _Candidate) -> None:
         origin=candidate.origin,
     )
     owner.move_in(fold.state, confirmed)
+    # of those that are remembered
+    live = (key for key in candidate.keys.values() if key.workflow_id in fold.state.workflows)
+    owner.keys.update((key.workflow_id, key) for key in live)
 
 
 async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics, config: RouterConfig) -> None:

@@ -38,6 +38,7 @@ from mesh.services.agent_runtime.call import Answer as Made
 from mesh.services.agent_runtime.cards import card_of, registration_of
 from mesh.services.agent_runtime.limits import too_large
 from mesh.services.agent_runtime.replies import fits
+from mesh.services.vault import Vault
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
 from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer, Reply, Silence, Works
@@ -84,6 +85,7 @@ class Stage:
         # approvals that scripts will answer, once for each answer
         self.promised: list[str] = []
         self.positions: dict[TopicPartition, int] = {}
+        self._vault = Vault(broker, topics)
         # by workflow and run: what expressions see as `steps`
         self.outputs: dict[tuple[str, str], dict[str, Any]] = {}
         self.published: dict[str, Mapping[str, Any]] = {}
@@ -153,7 +155,7 @@ class Stage:
         try:
             reader.assign(self.positions)
             while True:
-                for record in await reader.poll(max_records=500, timeout_s=_POLL_S):
+                for record in await self._vault.open(await reader.poll(max_records=500, timeout_s=_POLL_S)):
                     self._take(record)
         finally:
             await reader.close()

@@ -50,7 +50,6 @@ from mesh.codec.commands import ROUTER_SOURCE, decode_command
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.definitions import decode_activation
 from mesh.codec.inbox import decode_inbox
-from mesh.codec.log import decode_log_record
 from mesh.codec.tasks import decode_reply
 from mesh.core.activation import Timeline
 from mesh.core.crossings import Crossing, crossings
@@ -90,6 +89,7 @@ from mesh.testing.promises.people import PeopleLedger
 from mesh.testing.promises.receipts import Receipts
 from mesh.testing.promises.redecided import another_decision
 from mesh.testing.promises.rules import broken_rules
+from mesh.testing.promises.seals import Seals
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
 from mesh.testing.promises.tools import ToolApprovals
 from mesh.testing.promises.usage import UsageLedger
@@ -160,6 +160,7 @@ class Promises:
         self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
         self._open = OpenTopic()
         self._task_prefix = topics.tasks("")
+        self.seals = Seals()
         self._effect_topics = {
             topics.requests,
             topics.open_approvals,
@@ -177,7 +178,9 @@ class Promises:
         topics, topic = self._topics, record.topic
         self._built_in.now_ms = self._clocks.now_ms(max(self._built_in.now_ms, record.timestamp_ms))
         if topic == topics.log:
-            self._log_record(record.partition, record.offset, record.timestamp_ms, decode_log_record(record))
+            self._log_record(record.partition, record.offset, record.timestamp_ms, self.seals.decode(record))
+        elif topic == topics.keys:
+            self.seals.take(record)
         elif topic in (topics.inbox, topics.results):
             self._input(record)
         elif topic in (topics.events, topics.responses, topics.commands):

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, get_args
 
 from mesh.core.effects import (
     AskApproval,
+    DeleteKey,
     Effect,
     PublishEvent,
     SendDeadLetter,
@@ -95,6 +96,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.delegations
         case TellForked():
             return topics.commands
+        case DeleteKey():
+            return topics.keys
         case _:
             return topics.outcomes
 

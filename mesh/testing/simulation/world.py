@@ -21,7 +21,6 @@ from typing import Final
 from mesh.adapters.memory import MemoryBroker, WeakBehaviour
 from mesh.agent.context import Context
 from mesh.codec.jws_bodies import mesh_of
-from mesh.codec.log import decode_log_record
 from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.codec.state import canonical_workflow, decode_workflow
 from mesh.codec.tasks import decode_task
@@ -199,7 +198,7 @@ class World:
 
     def _create_topics(self) -> None:
         topics, count = self.topics, self.plan.partitions
-        specs = [TopicSpec(name, count) for name in (topics.inbox, topics.results, topics.log)]
+        specs = [TopicSpec(name, count) for name in (topics.inbox, topics.results, topics.log, topics.keys)]
         specs += [TopicSpec(name, 2) for name in (topics.events, topics.responses)]
         specs += [TopicSpec(topics.open_approvals, OPEN_PARTITIONS)]
         of_people = (topics.requests, topics.receipts, topics.people, topics.delegations)
@@ -483,11 +482,12 @@ class World:
         saved = store.last()
         if saved is None or store.is_foreign:
             return
-        fold = PartitionFold(partition)
+        fold, seals = PartitionFold(partition), self.promises.seals
         for record in self.cluster.records(TopicPartition(self.topics.log, partition))[: saved.offset]:
-            fold.apply(record.offset, decode_log_record(record))
+            fold.apply(record.offset, seals.decode(record))
         self.promises.counts["checkpoints compared"] += 1
-        kept = {name: decode_workflow(value) for name, value in saved.workflows.items()}
+        states = {name: seals.state(value, name) for name, value in saved.workflows.items()}
+        kept = {name: decode_workflow(value) for name, value in states.items() if value is not None}
         self._compare(f"the checkpoint of {slot.name}, partition {partition}, at {saved.offset}", kept, fold)
 
     def _compare(self, what: str, given: Mapping[str, Workflow], fold: PartitionFold) -> None:

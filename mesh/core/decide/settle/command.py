@@ -14,6 +14,7 @@ from mesh.core.decide.progress import go_on, settled
 from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
 from mesh.core.decide.settle.call import on_call_undeliverable
 from mesh.core.decide.settle.completing import on_complete
+from mesh.core.decide.settle.erasing import on_erase
 from mesh.core.decide.settle.forking import on_fork
 from mesh.core.decide.settle.limit import fail_to_ask
 from mesh.core.decide.settle.orders import on_order
@@ -42,6 +43,8 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
         refuse_command(draft, given, "built_in", "what can be released is a clock: `mesh clock release`")
     elif given.command == "fork":
         on_fork(draft, given, target)
+    elif given.command == "erase":
+        on_erase(draft, given)
     elif workflow is None:
         refuse_command(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
     elif workflow.status == "expected":

@@ -85,6 +85,8 @@ def _begin(draft: Draft, given: CommandGiven, fork: Fork, step: str, target: Rou
             budget=None if budget is None else budget.limits,
             expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
             search=attributes(target.search, event) if target.search else None,
+            # what was private stays so, whatever the version that it goes on with
+            private=target.private or fork.private,
         )
     )
     draft.add(

@@ -7,7 +7,7 @@ from mesh.core.calls import Slice
 from mesh.core.decide.begin.call import refuse
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import go_on
-from mesh.core.events import StartRepeated, WorkflowStarted
+from mesh.core.events import CallRefused, StartRepeated, WorkflowStarted
 from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
 from mesh.core.route import Budget, Route
 from mesh.core.searching import attributes
@@ -25,6 +25,11 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
         if caller is not None:
             # the caller waits for the end of a workflow that will not begin for it
             refuse(draft, caller, run, refusal)
+        return
+    if caller is not None and draft.route.private:
+        # what it is called with lies open in the log of its caller
+        message = f"route {given.route} is private, and can't be called"
+        draft.add(CallRefused(caller=caller, code="private", message=message))
         return
     budget = draft.route.budget
     trace, parent = _trace_of(event, given.workflow_id, run)
@@ -45,6 +50,8 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
             caller=caller,
             slice=part,
             search=attributes(draft.route.search, event) if draft.route.search else None,
+            # once an id is sealed, its next runs are, too: a fold without keys knows no earlier run
+            private=draft.route.private or (draft.workflow is not None and draft.workflow.private),
         )
     )
     go_on(draft, draft.route.steps)
