@@ -158,8 +158,9 @@ def order(p: Partition, verb: Any, name: str) -> tuple[str, tuple[Event, ...]]:
     """A command of an operation, and the workflow that it goes to."""
     if verb == "fork":
         return "k~1", p.fork("k~1", "review", ABOUT, to=WIDE, operation=name)
-    more = {"complete": {"step": "a", "output": "by hand"}}.get(verb, {})
-    return "k", p.command(verb, operation=name, **more)
+    if verb == "complete":
+        return "k", p.command(verb, operation=name, step="a", output="by hand")
+    return "k", p.command(verb, operation=name)
 
 
 def act(p: Partition, what: str, which: str, key: str) -> None:
