@@ -140,7 +140,7 @@ steps:
         "bad.yaml:2: steps is not there yet when an event is matched, at column 1 of: steps.x == 1 (read event alone here)",
         "bad.yaml:2: type is missing (the CloudEvents type that starts the route, or schedule: the times that do)",
         "bad.yaml:2: unknown key tpye (did you mean type?)",
-        "bad.yaml:3: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, requester, route, search, steps)",
+        "bad.yaml:3: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, private, requester, route, search, steps)",
         "bad.yaml:5: step classify: attempts can't be 0 (write a whole number from 1 to 1000)",
         "bad.yaml:5: step classify: timeout can't be 30 (write a number and ms, s, m, h or d, such as 30s or 24h)",
         "bad.yaml:5: step classify: unknown name evnt, at column 5 of: ${{ evnt.data }} (did you mean event?)",

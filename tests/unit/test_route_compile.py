@@ -327,7 +327,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(colour=1),
         [
-            "colour: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, requester, route, search, steps)"
+            "colour: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, private, requester, route, search, steps)"
         ],
     ),
     (route_with(route="Issue"), [f"route: route can't be Issue ({NAMES})"]),
