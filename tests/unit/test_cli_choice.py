@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sample_mesh import TOPICS, Writer, approved, asked, run, started, workflow, write_sample
 
 from mesh.adapters.sqlite import SqliteBroker
@@ -21,6 +22,7 @@ from mesh.codec.approvals import decode_response
 from mesh.codec.commands import decode_command
 from mesh.codec.dead_letters import dead_letter
 from mesh.core.events import Cause
+from mesh.core.json_values import digest
 from mesh.errors import NotFound, OperatorError
 from mesh.ports import Broker, Record, TopicPartition
 
@@ -153,6 +155,18 @@ def test_a_closed_approval_says_how_it_ended_and_no_other_is_answered(folder: Pa
     shown = json.loads(call("approvals", "show", workflow(1), "--json").stdout)
     assert (shown["verdict"], shown["closed_by"]) == ("approved", "ana@example.org")
     assert "closed: approved by ana@example.org" in call("approvals", "show", workflow(1)).stdout
+
+
+def test_a_closed_approval_is_shown_with_the_text_that_was_approved(folder: Path) -> None:
+    edited = replace(approved(1, "a1"), payload={"text": "My own"}, edited=True)
+
+    async def close(broker: Broker) -> None:
+        writer = await waiting(broker, 10)
+        await writer.decide(workflow(1), Cause(kind="answer", id="a1"), edited)
+
+    with_broker(folder, close)
+    shown = json.loads(call("approvals", "show", workflow(1), "--json").stdout)
+    assert (shown["payload"], shown["digest"]) == (edited.payload, digest(edited.payload))
 
 
 def test_a_workflow_that_asks_nobody_or_twice_says_so(folder: Path) -> None:

@@ -205,7 +205,7 @@ def _from_log(session: Session, model: "ReadModel", given: str) -> Waiting | End
     from mesh.inspection.read_model import queries  # noqa: PLC0415 - as below
 
     row = row_in_log(session, model, given)
-    event = queries.approval_request(model.db, row.approval_id)
+    event = queries.approval_asked(model.db, row)
     if event is None:
         raise NotFound(f"the request of {given} is not in the read model; try again")
     asked = as_waiting(row, event)

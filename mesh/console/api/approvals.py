@@ -6,6 +6,7 @@ decide: its receipt is the answer.
 
 from typing import Any, Final, NamedTuple
 
+import apsw
 import msgspec
 
 from mesh.codec.approvals import Receipt
@@ -23,6 +24,7 @@ from mesh.inspection.documents.approvals import Answer, Approval, Sent, logged_d
 from mesh.inspection.documents.pages import Listed, listed
 from mesh.inspection.inbox import Filters, asked_of, find, givers_of, page_of
 from mesh.inspection.read_model import queries
+from mesh.inspection.read_model.queries import AnswerRow, ApprovalRow
 
 _OF_OPEN: Final = ("role", "route", "due", "asked_before")
 _OF_CLOSED: Final = ("by", "since")
@@ -109,13 +111,7 @@ async def _look_up(desk: Desk, reader: Reader, approval_id: str) -> _Found:
             approval_id in asked_of(db, reader.own.mine),
         )
     )
-    row, event, answers = await desk.log(
-        lambda db: (
-            queries.approval(db, approval_id),
-            queries.approval_request(db, approval_id),
-            queries.answers_of(db, approval_id, limit=1),
-        )
-    )
+    row, event, answers = await desk.log(lambda db: _logged(db, approval_id))
     if row is not None and row.closed_at_ms is not None:
         # the log closes it before the topic of what is open does
         waiting = None
@@ -125,6 +121,15 @@ async def _look_up(desk: Desk, reader: Reader, approval_id: str) -> _Found:
     if not is_asked and not may_see(reader, known):
         raise Forbidden(f"Role {known.role} is asked here, and you ({reader.name}) do not have it.")
     return _Found(known, event)
+
+
+def _logged(
+    db: apsw.Connection, approval_id: str
+) -> tuple[ApprovalRow | None, ApprovalRequested | None, list[AnswerRow]]:
+    """What the log has of it."""
+    row = queries.approval(db, approval_id)
+    asked = None if row is None else queries.approval_asked(db, row)
+    return row, asked, queries.answers_of(db, approval_id, limit=1)
 
 
 def _url(desk: Desk, approval_id: str) -> str:

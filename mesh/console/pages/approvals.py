@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import apsw
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,7 +22,6 @@ from mesh.console.rights import Offer, body_of, of_link, offer
 from mesh.console.staff import Reader
 from mesh.core.approvals import Terms
 from mesh.core.events import ApprovalClosed, ApprovalRequested
-from mesh.core.json_values import digest
 from mesh.core.voting import may_vote
 from mesh.errors import NotFound
 from mesh.inspection.inbox import Filters, OpenRow, Waiting, find, givers_of, page_of
@@ -187,7 +185,7 @@ async def known_of(desk: Desk, approval_id: str, reader: Reader) -> Known:
     found = None if waiting is None else offer(waiting, reader, givers, desk.now_ms())
     if found is not None and by_link is not None:
         found = of_link(found, is_used=is_used(used))
-    asked = waiting.request if waiting is not None else _decided(drafted, verdict)
+    asked = waiting.request if waiting is not None else queries.as_decided(drafted, verdict)
     known = Known(waiting, row, asked, answers, givers, found, drafted, verdict, used)
     if not may_see(reader, known):
         who = known.role if known.terms is not None else f"Role {known.role}"
@@ -206,13 +204,6 @@ def _logged(
         queries.answers_of(db, approval_id, limit=ANSWERS_SHOWN),
         None if row is None or row.closed_at_ms is None else queries.approval_verdict(db, row),
     )
-
-
-def _decided(drafted: ApprovalRequested | None, verdict: ApprovalClosed | None) -> ApprovalRequested | None:
-    """What was asked, with the payload that the verdict is about."""
-    if drafted is None or verdict is None or not is_changed(drafted.payload, verdict.payload):
-        return drafted
-    return msgspec.structs.replace(drafted, payload=verdict.payload, digest=digest(verdict.payload))
 
 
 def is_used(answer: AnswerRow | None) -> bool:

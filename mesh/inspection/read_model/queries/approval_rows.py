@@ -6,6 +6,7 @@ import apsw
 import msgspec
 
 from mesh.core.events import ApprovalClosed, ApprovalRequested, ApprovalRequested2, Decision
+from mesh.core.json_values import digest
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.queries.rows import Row, columns_of
 from mesh.inspection.read_model.schema import select, select_one
@@ -125,6 +126,23 @@ def approval_verdict(db: apsw.Connection, row: ApprovalRow) -> ApprovalClosed | 
             if isinstance(event, ApprovalClosed) and event.approval_id == row.approval_id:
                 return event
     return None
+
+
+def approval_asked(db: apsw.Connection, row: ApprovalRow) -> ApprovalRequested | None:
+    """What is asked; of a closed approval, with the payload that its verdict is about."""
+    drafted = approval_request(db, row.approval_id)
+    return drafted if row.closed_at_ms is None else as_decided(drafted, approval_verdict(db, row))
+
+
+def as_decided(drafted: ApprovalRequested | None, verdict: ApprovalClosed | None) -> ApprovalRequested | None:
+    """What was asked, with the payload that the verdict is about."""
+    if drafted is None or verdict is None:
+        return drafted
+    decided = digest(verdict.payload)
+    # by digests: 1 and true are two values
+    if digest(drafted.payload) == decided:
+        return drafted
+    return msgspec.structs.replace(drafted, payload=verdict.payload, digest=decided)
 
 
 def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:
