@@ -100,10 +100,6 @@ def is_schedule(workflow: str) -> bool:
     return workflow.startswith(_SCHEDULE)
 
 
-def clock_id(number: int) -> str:
-    return f"{_CLOCK}{number}"
-
-
 def is_clock(workflow: str) -> bool:
     return workflow.startswith(_CLOCK)
 

@@ -301,6 +301,15 @@ def test_a_task_that_its_own_decision_makes_needless_is_not_sent(events: list[Ev
     assert [f"{task.step}/{task.attempt}" for task in found] == sent
 
 
+# Ids ----------------------------------------------------------------------------------------------
+
+
+def test_a_partition_s_clock_has_a_name_whose_key_leads_there() -> None:
+    assert ids.clock_of(0, 1) == "mesh.clock:0"
+    for partition in range(6):
+        assert ids.partition_of_key(ids.clock_of(partition, 6).encode(), 6) == partition
+
+
 # Tables by class ----------------------------------------------------------------------------------
 
 

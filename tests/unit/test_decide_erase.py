@@ -4,10 +4,18 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from one_partition import Partition, agent, names, route
+from one_partition import Partition, agent, called_route, calling, names, only, route
 
 from mesh.core.effects import DeleteKey, effects
-from mesh.core.events import CommandRefused, Event, OwnerChanged, PayloadsErased, PayloadsSealed, WorkflowForgotten
+from mesh.core.events import (
+    CallRefused,
+    CommandRefused,
+    Event,
+    OwnerChanged,
+    PayloadsErased,
+    PayloadsSealed,
+    WorkflowForgotten,
+)
 from mesh.core.replay import PartitionFold, apply_decision
 from mesh.core.route import Route
 from mesh.core.state import PartitionState
@@ -92,6 +100,11 @@ def test_its_event_sent_again_starts_nothing_and_its_id_may_begin_again() -> Non
         ({"a": agent(alias="${{ steps.a }}")}, {}, "no alias"),
         ({"a": {"wait": {"event": "paid", "timeout": "1h"}}}, {"key": "${{ event.subject }}"}, "can't wait for events"),
         ({"a": agent()}, {"search": {"name": "${{ event.data.name }}"}}, "no search"),
+        (
+            {"a": agent(limit={"name": "l", "key": "${{ event.data.name }}"})},
+            {"limits": {"l": {"concurrency": 1}}},
+            "limits have no key",
+        ),
     ],
 )
 def test_what_would_leave_the_seal_is_no_part_of_a_private_route(
@@ -100,6 +113,19 @@ def test_what_would_leave_the_seal_is_no_part_of_a_private_route(
     route(steps, **more)
     with pytest.raises(RouteRefused, match=said):
         route(steps, private=True, **more)
+
+
+def test_a_private_route_is_not_called() -> None:
+    with pytest.raises(RouteRefused, match="can't be called by others"):
+        called_route({"s": agent()}, private=True)
+    p = Partition(route({"a": calling("sub")}), route({"s": agent()}, route="sub", private=True))
+    p.start()
+    [told] = p.crossing()
+    p.give(told)
+    refused = only(p.decisions[-1].events, CallRefused)
+    assert (refused.code, refused.message) == ("private", "route sub is private, and can't be called")
+    p.pass_on()
+    assert p.step("a").status == "incident"
 
 
 def test_a_key_from_the_events_data_is_warned_of_in_a_private_route_alone() -> None:

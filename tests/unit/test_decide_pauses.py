@@ -7,8 +7,8 @@ from one_partition import Partition, agent, approval, called_route, calling, nam
 
 from mesh.core import ids
 from mesh.core.events import CommandRefused, InputDismissed, PauseLifted, PauseSet, TaskDispatched, TaskHeld
-from mesh.core.inputs import CommandGiven
-from mesh.core.pauses import agent_target, route_target
+from mesh.core.inputs import CommandGiven, SlotGiven, TimerDue
+from mesh.core.pauses import agent_target, route_target, target_of
 from mesh.core.state import Pause, Pauses
 
 X, R = agent_target("x"), route_target("r")
@@ -65,6 +65,15 @@ def test_one_partition_answers_the_sender_and_the_others_do_the_same_in_silence(
     assert [type(event) for event in give("resume", 3)] == [PauseLifted]
 
 
+def test_what_is_not_about_pauses_is_dismissed_and_a_release_that_is_over_does_nothing() -> None:
+    p = Partition(route(TWO))
+    p.pause(target_of("agent", "x"))
+    where: dict[str, Any] = {"source_topic": "t", "source_partition": 0, "source_offset": 1, "source_at_ms": 0}
+    slot = SlotGiven(workflow_id=ids.PAUSES, limit="l", task_id="k/r/a", attempt=1, asked_at_ms=0, **where)
+    assert only(p.give(slot), InputDismissed).code == "unknown"
+    assert p.give(TimerDue(workflow_id=ids.PAUSES, kind="resumed", due_at_ms=p.now_ms)) == ()
+
+
 def test_nothing_else_is_ordered_of_pauses() -> None:
     p = Partition(route(TWO))
     found = p.give(
@@ -100,6 +109,15 @@ def test_what_is_out_goes_on_and_its_retry_is_held() -> None:
     # a late result counts, as ever
     assert names(p.succeed("a", attempt=1)) == ["TaskSucceeded", "TaskHeld"]
     assert lift(p, X) == ["TaskDispatched"]
+
+
+def test_a_retry_in_a_paused_route_is_held() -> None:
+    p = Partition(route({"a": agent("x")}))
+    p.start()
+    p.pause(R)
+    p.fail("a")
+    assert only(p.wait("a"), TaskHeld).reason == "route r is paused"
+    assert lift(p, R) == ["TaskDispatched"]
 
 
 def test_a_task_that_is_handed_over_to_a_paused_agent_is_held() -> None:

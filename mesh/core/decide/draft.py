@@ -226,10 +226,8 @@ class Draft:
             return f"route {self.live.route} is paused"
         return f"agent {agent} is paused" if agent_target(agent) in self.pauses else ""
 
-    def why_short(self, short: Shortage | None) -> str:
-        """What is lacking, and which calls keep it reserved until they end; empty: nothing."""
-        if short is None:
-            return ""
+    def why_short(self, short: Shortage) -> str:
+        """What is lacking, and which calls keep it reserved until they end."""
         account = self.live.account
         kept = unended(account, short.name) if account is not None and short.name else ""
         return f"needs {short.what}" + (f"; {kept}" if kept else "")

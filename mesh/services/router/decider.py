@@ -120,9 +120,13 @@ class Decider:
         self.state, workflows = state, state.workflows.values()
         self.deadlines.timers.rebuild(workflows)
         # the owner before has not let all go on
-        holder = state.workflows.get(self._pauses_id)
+        self._release(state.at_ms)
+
+    def _release(self, at_ms: int) -> None:
+        """Let go on what the pauses that were lifted had held."""
+        holder = self.state.workflows.get(self._pauses_id)
         if holder is not None:
-            self.deadlines.timers.releasing.begin(holder, workflows, state.at_ms)
+            self.deadlines.timers.releasing.begin(holder, self.state.workflows.values(), at_ms)
 
     def decide(
         self, batch: Batch, given: Input, cause: Cause, now_ms: int, *, directory: Directory | None = None
@@ -286,9 +290,12 @@ class Decider:
     def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
         state, workflow_id, hold = self.state, decision.workflow_id, self.state.hold
         settle(state, decision, workflow)
-        # Released by an operator. For a release of our own, the clock has moved the offset already.
-        if hold is not None and state.hold is None and decision.cause.kind != "clock":
-            self.clock.released(hold)
+        if hold is not None and state.hold is None:
+            # For a release of our own, the clock has moved the offset already.
+            if decision.cause.kind != "clock":
+                self.clock.released(hold)
+            # what was due by the time before may be hours away by that of now
+            self._release(decision.at_ms)
         cause = decision.cause
         if cause.source_topic:
             key = f"{cause.source_topic}/{cause.source_partition}"
@@ -298,7 +305,7 @@ class Decider:
         if workflow is not None:
             self.deadlines.arm(decision, workflow)
             if workflow_id == self._pauses_id:
-                self.deadlines.timers.releasing.begin(workflow, state.workflows.values(), decision.at_ms)
+                self._release(decision.at_ms)
 
     def park(
         self, batch: Batch, record: Record, code: str, message: str, now_ms: int, *, workflow_id: str | None = None

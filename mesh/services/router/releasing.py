@@ -23,38 +23,45 @@ class Releasing:
     The last is the workflow that holds the pauses: its decision says that all have gone on.
     """
 
-    __slots__ = ("_due",)
+    __slots__ = ("_due", "_next_at_ms")
 
     def __init__(self) -> None:
         self._due: deque[TimerDue] = deque()
+        self._next_at_ms = 0  # of the next portion
 
     def begin(self, holder: Workflow, workflows: Iterable[Workflow], at_ms: int) -> None:
-        """Let go on, from `at_ms`, what those targets had held that `holder` is releasing."""
+        """Let go on what those targets had held that `holder` is releasing. `at_ms`: now.
+
+        The first portion is due at once, whatever the time is: a clock that was put back since
+        must not hold it up.
+        """
         # what is left of an earlier release is found again
         self._due.clear()
+        self._next_at_ms = 0
         targets = () if holder.pauses is None else holder.pauses.releasing
         if not targets:
             return
         routes = {name_of(target) for target in targets if kind_of(target) == "route"}
         is_agent = len(routes) < len(targets)
         held = [one for one in workflows if _is_held(one, routes, is_agent=is_agent)]
-        for number, one in enumerate([*held, holder]):
-            due_at_ms = at_ms + number // _PORTION * _EVERY_MS
-            self._due.append(
-                TimerDue(due_at_ms=due_at_ms, workflow_id=one.workflow_id, kind="resumed", run_id=one.run_id)
-            )
+        for one in (*held, holder):
+            self._due.append(TimerDue(due_at_ms=at_ms, workflow_id=one.workflow_id, kind="resumed", run_id=one.run_id))
 
     def next_due_at_ms(self) -> int | None:
-        return self._due[0].due_at_ms if self._due else None
+        return self._next_at_ms if self._due else None
 
     def pop_due(self, up_to_ms: int, *, limit: int) -> Iterator[TimerDue]:
-        """Up to `limit` that are due, in their order."""
-        while self._due and self._due[0].due_at_ms <= up_to_ms and limit > 0:
-            limit -= 1
+        """The next portion, if it is due: up to `limit`, in their order."""
+        if up_to_ms < self._next_at_ms or limit <= 0:
+            return
+        self._next_at_ms = up_to_ms + _EVERY_MS
+        for _ in range(min(limit, _PORTION, len(self._due))):
             yield self._due.popleft()
 
     def put_back(self, timer: TimerDue) -> None:
+        """Take the last one back: it comes first again, and at once."""
         self._due.appendleft(timer)
+        self._next_at_ms = 0
 
 
 def _is_held(workflow: Workflow, routes: Collection[str], *, is_agent: bool) -> bool:

@@ -34,8 +34,8 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
     # after the checks above: a call that can't be made must not wait for budget first
     short = draft.shortage(work.reserve, is_call=True)
     paused = draft.why_paused()
-    if short is not None or paused:
-        why = paused or draft.why_short(short)
+    why = paused or ("" if short is None else draft.why_short(short))
+    if why:
         draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=why, is_paused=bool(paused)))
         return
     draft.add(

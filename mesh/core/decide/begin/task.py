@@ -86,13 +86,14 @@ def dispatch(
     workflow = draft.live
     short = None if workflow.account is None else _shortage(draft, workflow.account, place, work, beyond)
     paused = why_paused(draft, agent, work)
-    if short is not None or paused:
+    why = paused or ("" if short is None else draft.why_short(short))
+    if why:
         held = TaskHeld(
             step=place,
             attempt=attempt,
             agent=agent or work.agent,
             input=value,
-            reason=paused or draft.why_short(short),
+            reason=why,
             retry_budget_from=budget_from,
             hop=hop,
             is_paused=bool(paused),
