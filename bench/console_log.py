@@ -2,7 +2,7 @@
 
     python bench/console_log.py URL FROM RATE SECONDS
 
-Owns what is in it. As a program it goes on writing, so many decisions a second, and prints after
+Owns what is in it. As a program it goes on writing, RATE decisions a second, and prints after
 each append where the log ends and when that was (`OFFSET UNIX_MS`).
 """
 

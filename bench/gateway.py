@@ -101,7 +101,7 @@ async def send_until_killed(
 
 
 async def kill(process: subprocess.Popen[bytes], port: int, connections: int, after: int, first: int) -> list[int]:
-    """Kill the gateway once it has answered so many. Returns the numbers that got 202."""
+    """Kill the gateway once it has answered that number. Returns the numbers that got 202."""
     taken, numbers, enough = list[int](), itertools.count(first), asyncio.Event()
     sending = [asyncio.create_task(send_until_killed(port, numbers, taken, after, enough)) for _ in range(connections)]
     await enough.wait()

@@ -156,7 +156,7 @@ def sealed_state(state: bytes, key: Key) -> bytes:
 
     So what SQLite leaves of it in free pages can't be read without the key.
     """
-    # a function of the state: whoever saves it has no fresh token at hand, and need not have one
+    # a function of the state: what saves it has no fresh token at hand, and needs none
     nonce = hmac.digest(key.secret, b"state" + state, "sha256").hex()
     return _MARK + key.id.encode() + _seal(state, key, nonce)
 

@@ -194,7 +194,7 @@ def approvers(desk: Desk) -> Iterator[Seen]:
     [asked] = desk.json("approvals", "list")["approvals"]
     question = desk.question = f"/approval?id={quote(asked['approval_id'], safe='')}"
 
-    # four eyes: who has asked for it is told why they can't answer
+    # four eyes: the page tells who asked for it why they can't answer
     dan = desk.signs_in(DAN, question)
     dan.wait_text("You can't answer this: you have asked for it")
     assert not dan.find("button", "Approve")

@@ -81,7 +81,7 @@ async def _act(verb: str, asking: Asking) -> LettersDone:
         found = [one async for one in _before(redriving, old)]
         found += [one async for one in _work(verb, redriving, dry_run=given.dry_run)(new)]
     if not given.dry_run:
-        # so that who asks next is told of it
+        # so that the next request knows of it
         done = LetterFilter(places=tuple(place_of(one.id) for one in found if one.verdict != "stays"))
         await asking.desk.wait_shown(lambda db: _are_settled(db, done))
     verdicts = tuple(sorted(found, key=lambda one: place_of(one.id)))

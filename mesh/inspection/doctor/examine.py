@@ -148,7 +148,7 @@ def _in_order(made: Sequence[Examined], checks: Sequence[Check]) -> list[Examine
 
 
 def _said_once(made: Sequence[Examined]) -> list[Examined]:
-    """Several checks ask for one look at the mesh: why it failed is told by the first of them."""
+    """Several checks ask for one look at the mesh. The first of them says why it failed."""
     first: dict[Finding, str] = {}
     for one in made:
         if one.outcome in {"failed", "late"}:
