@@ -44,6 +44,8 @@ class Releasing:
         routes = {name_of(target) for target in targets if kind_of(target) == "route"}
         is_agent = len(routes) < len(targets)
         held = [one for one in workflows if _is_held(one, routes, is_agent=is_agent)]
+        # the oldest first; a state has its workflows in no order that means anything
+        held.sort(key=lambda one: (one.started_at_ms, one.workflow_id))
         for one in (*held, holder):
             self._due.append(TimerDue(due_at_ms=at_ms, workflow_id=one.workflow_id, kind="resumed", run_id=one.run_id))
 
