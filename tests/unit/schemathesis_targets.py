@@ -207,7 +207,10 @@ def targets(name: str, folder: Path) -> Target:
 
 
 def ask(target: Target, requests: int) -> None:
-    """Draw that number of requests. The first that is answered wrongly is shown as small as it gets."""
+    """Draw that number of requests.
+
+    The first that is answered wrongly is shown as small as it gets.
+    """
 
     @settings(
         max_examples=requests,
