@@ -36,7 +36,7 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PlannedFork(msgspec.Struct, frozen=True, kw_only=True):
-    """A fork that is to be ordered: the new workflow, its version's digest, and what it is told."""
+    """A fork to be ordered: the new workflow, its version's digest, and what it begins with."""
 
     into: str
     to: str
